@@ -1,0 +1,257 @@
+"""The words of the port between whoever decides and whoever generates; standard library only.
+
+A gateway turns a permitted request into a `GenerationOrder` and sends it to a runner; the runner
+answers with `Delta`s and closes with exactly one `Done` or `Refused`. All of them travel as one
+JSON object a line (`to_wire`, `from_wire`). Fields are only ever added at the end, with defaults,
+so that an older peer still reads a newer message.
+
+The port knows experts by name and digest, and nothing of owners, licences or consent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+PUBLIC = "public"
+"""Name of the public expert (the anchor's own feed-forward). Always allowed, never listed."""
+
+
+@dataclass(frozen=True, order=True)
+class ExpertRef:
+    """One licensed expert: its name and the SHA-256 (hex) of its manifest."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a chat. `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. `temperature` 0 is greedy; `seed` makes sampling repeatable."""
+
+    max_tokens: int = 128
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GenerationOrder:
+    """A permitted request, as the gateway hands it to a runner.
+
+    Exactly one of `turns` (chat) and `prompt` (completion) is given. `allowed` lists the licensed
+    experts the request may route to; the public expert is implied. `top_k` is the build's experts
+    per token, clamped per request to the number allowed. `ask` is opaque here: what the runner
+    needs to decide again on its own policy snapshot. With `score_prompt` the prompt's own
+    log-probabilities come back, and `max_tokens` may be 0.
+    """
+
+    order_id: str
+    decision_id: str
+    policy_epoch: int
+    build_digest: str
+    anchor_digest: str
+    allowed: tuple[ExpertRef, ...]
+    top_k: int
+    turns: tuple[Turn, ...] = ()
+    prompt: str = ""
+    sampling: Sampling = Sampling()
+    score_prompt: bool = False
+    ask: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoredToken:
+    """One prompt token with the natural-log probability the model gave it.
+
+    `logprob` is None for the first token, which nothing precedes.
+    """
+
+    token_id: int
+    text: str
+    size_bytes: int
+    logprob: float | None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer: the next text and the token ids behind it."""
+
+    order_id: str
+    text: str
+    token_ids: tuple[int, ...] = ()
+    scored: tuple[ScoredToken, ...] = ()
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended; the values OpenAI clients know."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class EndCause(StrEnum):
+    """What lies behind a finish reason that policy or a fault brought about."""
+
+    NONE = ""
+    CONSENT_WITHDRAWN = "consent_withdrawn"
+    LEASE_LOST = "lease_lost"
+    ENGINE_FAULT = "engine_fault"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What an answer used, counted by the router itself.
+
+    `routed` counts (token, layer) places each expert computed, `mass` sums the router weights of
+    those places; both are keyed by expert name and include `public`.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    routed: Mapping[str, int] = field(default_factory=dict)
+    mass: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of an answer. `policy_epoch` is the one the last token was released under."""
+
+    order_id: str
+    finish_reason: FinishReason
+    tally: Tally
+    policy_epoch: int
+    cause: EndCause = EndCause.NONE
+    expert: str = ""
+    detail: str = ""
+
+
+class RefusalReason(StrEnum):
+    """Why a runner would not begin an order."""
+
+    CONTEXT_LENGTH = "context_length_exceeded"
+    EMPTY_PROMPT = "empty_prompt"
+    NO_LEASE = "no_lease"
+    STALE_EPOCH = "stale_policy_epoch"
+    NOT_PERMITTED = "not_permitted"
+    EXPERT_UNAVAILABLE = "expert_unavailable"
+    UNKNOWN_BUILD = "unknown_build"
+    OVERLOADED = "overloaded"
+    USAGE_UNRECORDED = "usage_unrecorded"
+    BAD_ORDER = "bad_order"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An order that was not begun: no token was computed. `retry` says a new decision may help."""
+
+    order_id: str
+    reason: RefusalReason
+    detail: str
+    retry: bool = False
+
+
+@dataclass(frozen=True)
+class Warrant:
+    """The authority of one moment: a policy epoch held until `deadline_ns` of CLOCK_BOOTTIME.
+
+    `live` names the licensed experts that policy lets anyone use at all in this epoch.
+    """
+
+    policy_epoch: int
+    deadline_ns: int
+    live: frozenset[ExpertRef]
+
+
+class Authority(Protocol):
+    """What the engine asks about permission; the runner implements it over its lease."""
+
+    def warrant(self) -> Warrant | None:
+        """The warrant now, by one reference read, or None without a valid lease (D1)."""
+
+    def holds(self, warrant: Warrant) -> bool:
+        """Whether `warrant` still stands: same policy epoch, deadline not reached (D4)."""
+
+    def permits(self, order: GenerationOrder, warrant: Warrant) -> frozenset[ExpertRef]:
+        """The licensed experts of `order.allowed` that this epoch still permits it (D2)."""
+
+
+@dataclass(frozen=True)
+class WithdrawalAck:
+    """What an engine did about a withdrawal; evidence, not a promise."""
+
+    expert: str
+    policy_epoch: int
+    was_loaded: bool
+    streams_ended: tuple[str, ...]
+    freed_bytes: int
+
+
+Message = GenerationOrder | Delta | Done | Refused
+_KINDS: dict[str, type[Any]] = {
+    "order": GenerationOrder,
+    "delta": Delta,
+    "done": Done,
+    "refused": Refused,
+}
+
+
+def to_wire(message: Message) -> bytes:
+    """`message` as one line of JSON, newline included."""
+    kind = next(name for name, cls in _KINDS.items() if isinstance(message, cls))
+    fields = {"kind": kind, **dataclasses.asdict(message)}
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def from_wire(line: bytes) -> Message:
+    """The message a line of JSON stands for; unknown fields are ignored.
+
+    Raises:
+        ValueError: the line is not JSON, names no known kind, or lacks a field.
+    """
+    try:
+        fields = json.loads(line)
+        kind = fields.pop("kind")
+        message: Message = _build(_KINDS[kind], fields)
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected one message as a JSON object, found {line[:80]!r}") from error
+    return message
+
+
+def _build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
+    known = {f.name for f in dataclasses.fields(cls)}
+    return cls(**{name: _value(name, value) for name, value in fields.items() if name in known})
+
+
+def _value(name: str, value: Any) -> Any:
+    nested: dict[str, Any] = {"sampling": Sampling, "tally": Tally}
+    rows: dict[str, Any] = {"allowed": ExpertRef, "turns": Turn, "scored": ScoredToken}
+    if name in nested:
+        return _build(nested[name], value)
+    if name in rows:
+        return tuple(_build(rows[name], row) for row in value)
+    if name == "finish_reason":
+        return FinishReason(value)
+    if name == "cause":
+        return EndCause(value)
+    if name == "reason":
+        return RefusalReason(value)
+    if name in ("token_ids", "stop"):
+        return tuple(value)
+    return value
