@@ -1,0 +1,45 @@
+"""The tables of governance, by what they are about."""
+
+from governance.models.consents import ConsentEvent, ConsentRecord
+from governance.models.enforcement import (
+    DecisionRecord,
+    ExpertFence,
+    PolicySnapshot,
+    RunnerLease,
+    Withdrawal,
+)
+from governance.models.experts import Anchor, Build, Expert, ExpertRevision, Finding
+from governance.models.followups import Certificate, FollowUp
+from governance.models.licences import Corpus, Ending, Licence
+from governance.models.log import LogCheckpoint, LogLeaf, StagedEvent
+from governance.models.owners import Account, ApiKey, Consumer, DataOwner, Membership
+from governance.models.usage import UsageRecord
+
+__all__ = [
+    "Account",
+    "Anchor",
+    "ApiKey",
+    "Build",
+    "Certificate",
+    "ConsentEvent",
+    "ConsentRecord",
+    "Consumer",
+    "Corpus",
+    "DataOwner",
+    "DecisionRecord",
+    "Ending",
+    "Expert",
+    "ExpertFence",
+    "ExpertRevision",
+    "Finding",
+    "FollowUp",
+    "Licence",
+    "LogCheckpoint",
+    "LogLeaf",
+    "Membership",
+    "PolicySnapshot",
+    "RunnerLease",
+    "StagedEvent",
+    "UsageRecord",
+    "Withdrawal",
+]

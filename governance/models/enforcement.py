@@ -1,0 +1,122 @@
+"""What makes a decision bite: snapshots, runner leases, fences and withdrawals."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import Q
+
+from governance.models.columns import append_only, identity, instant, sha256
+from governance.models.experts import Build, Expert
+from governance.models.licences import Ending
+from governance.vocabulary import Instrument, QuiescedBy
+
+
+class PolicySnapshot(models.Model):
+    """The compiled policy of one policy epoch, content-addressed. Append-only."""
+
+    policy_epoch = models.PositiveBigIntegerField(primary_key=True)
+    digest = sha256()
+    body = models.JSONField()
+    build = models.ForeignKey(Build, on_delete=models.PROTECT, null=True, related_name="+")
+    reason = models.CharField(max_length=200)
+    published_at = instant()
+
+    class Meta:
+        ordering = ("-policy_epoch",)
+        triggers = append_only("policy_snapshot")
+
+    def __str__(self) -> str:
+        return f"policy epoch {self.policy_epoch}"
+
+
+class RunnerLease(models.Model):
+    """One life of one runner. `applied_epoch` is what it has swapped in, never what it fetched."""
+
+    incarnation = identity()
+    runner = models.CharField(max_length=100)
+    applied_epoch = models.PositiveBigIntegerField()
+    granted_at = models.DateTimeField()
+    renewed_at = models.DateTimeField()
+    lease_s = models.FloatField()
+    started_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    gw_seq = models.PositiveBigIntegerField(default=0)
+    loaded = models.JSONField(default=list, help_text="experts in memory, as name and digest")
+    loaded_build = models.ForeignKey(Build, on_delete=models.PROTECT, null=True, related_name="+")
+    stats = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ("runner", "-started_at")
+
+    def __str__(self) -> str:
+        return f"{self.runner} {str(self.incarnation)[:8]}"
+
+
+class Withdrawal(models.Model):
+    """One expert taken back: when it was committed, when it was true everywhere, and how we know.
+
+    `settled` lists every incarnation with how it was settled: acked, expired or closed.
+    """
+
+    id = identity()
+    expert = models.OneToOneField(Expert, on_delete=models.PROTECT, related_name="withdrawal")
+    ending = models.OneToOneField(Ending, on_delete=models.PROTECT, related_name="withdrawal")
+    instrument = models.CharField(max_length=16, choices=Instrument.choices())
+    policy_epoch = models.PositiveBigIntegerField()
+    committed_at = models.DateTimeField()
+    quiesced_at = models.DateTimeField(null=True)
+    quiesced_by = models.CharField(max_length=8, choices=QuiescedBy.choices(), blank=True)
+    lease_s = models.FloatField()
+    settled = models.JSONField(default=list)
+    erased_at = models.DateTimeField(null=True)
+    erasure = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ("-committed_at",)
+        constraints = [
+            models.CheckConstraint(
+                name="withdrawal_quiesced_says_how",
+                condition=Q(quiesced_at__isnull=True, quiesced_by="")
+                | (Q(quiesced_at__isnull=False) & ~Q(quiesced_by="")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"withdrawal of {self.expert}"
+
+
+class ExpertFence(models.Model):
+    """From `revoked_epoch` on, once quiesced, no usage row may name this expert."""
+
+    expert = models.OneToOneField(
+        Expert, on_delete=models.PROTECT, primary_key=True, related_name="fence"
+    )
+    expert_name = models.SlugField(max_length=64, unique=True)
+    revoked_epoch = models.PositiveBigIntegerField()
+    is_quiesced = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return f"fence of {self.expert_name} at policy epoch {self.revoked_epoch}"
+
+
+class DecisionRecord(models.Model):
+    """Why one request was permitted or denied, in OPA's field names. Append-only, no prompts."""
+
+    decision_id = identity()
+    timestamp = instant()
+    labels = models.JSONField(default=dict)
+    bundles = models.JSONField(default=dict)
+    path = models.CharField(max_length=100)
+    input = models.JSONField()
+    result = models.JSONField()
+    requested_by = models.CharField(max_length=100)
+    policy_epoch = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ("-timestamp",)
+        triggers = append_only("decision_record")
+        indexes = [models.Index(fields=["-timestamp"]), GinIndex(fields=["result"])]
+
+    def __str__(self) -> str:
+        return f"decision {self.decision_id}"

@@ -1,0 +1,197 @@
+"""What may be done with whose data: corpora, licences, and the acts that end them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar, Self
+
+from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.fields import RangeOperators
+from django.db import models
+from django.db.models import F, Func, Q
+from django.db.models.functions import Cast
+
+from governance.models.columns import append_only, identity, instant, sha256, words
+from governance.models.owners import Account, DataOwner
+from governance.vocabulary import Instrument, LicenceState
+
+
+class Corpus(models.Model):
+    """A body of closed data, described and never held: counts, languages, a commitment."""
+
+    id = identity()
+    owner = models.ForeignKey(DataOwner, on_delete=models.PROTECT, related_name="corpora")
+    slug = models.SlugField(max_length=64, unique=True)
+    title = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    source_licence = models.CharField(
+        max_length=200, help_text="the licence the text itself is under, and whose it is"
+    )
+    languages = words()
+    document_count = models.PositiveIntegerField(default=0)
+    text_bytes = models.PositiveBigIntegerField(default=0)
+    merkle_root = sha256(blank=True)
+    described_at = instant()
+
+    class Meta:
+        ordering = ("title",)
+        verbose_name_plural = "corpora"
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class LicenceQuerySet(models.QuerySet["Licence"]):
+    """Licences by their standing at an instant."""
+
+    def approved(self) -> Self:
+        """Those a second person has approved."""
+        return self.filter(state=LicenceState.APPROVED)
+
+    def in_force(self, at: datetime) -> Self:
+        """Approved, begun, not run out and not ended at `at`."""
+        ended = Ending.objects.filter(licence=models.OuterRef("pk"), effective_at__lte=at)
+        return (
+            self.approved()
+            .filter(starts_at__lte=at)
+            .filter(Q(ends_at__isnull=True) | Q(ends_at__gt=at))
+            .exclude(models.Exists(ended))
+        )
+
+
+class _Period(Func):
+    """The half-open period of a licence as a range PostgreSQL can compare."""
+
+    function = "TSTZRANGE"
+    template = "%(function)s(%(expressions)s, '[)')"
+
+
+_PERIOD = (_Period(F("starts_at"), F("ends_at")), RangeOperators.OVERLAPS)
+_CORPUS = ("corpus", RangeOperators.EQUAL)
+
+
+class Licence(models.Model):
+    """One version of the terms for one corpus. Versions are superseded, never edited.
+
+    `consumers`, `territories`: null means any. `ends_at` is exclusive; null is open-ended.
+    """
+
+    id = identity()
+    reference = models.CharField(max_length=32, unique=True)
+    corpus = models.ForeignKey(Corpus, on_delete=models.PROTECT, related_name="licences")
+    uses = words()
+    purposes = words()
+    consumers = words(null=True)
+    excluded_consumers = words()
+    territories = words(null=True)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True, blank=True)
+    is_exclusive = models.BooleanField(default=False)
+    max_extraction_rate = models.FloatField(
+        default=0.01, help_text="upper bound of the audited extraction rate that may be served"
+    )
+    rate_per_million_tokens = models.DecimalField(max_digits=12, decimal_places=4, default=0)
+    currency = models.CharField(max_length=3, default="EUR")
+    notice_days = models.PositiveIntegerField(default=0)
+    note = models.TextField(blank=True)
+    terms_digest = sha256()
+    state = models.CharField(
+        max_length=16, choices=LicenceState.choices(), default=LicenceState.REQUESTED
+    )
+    supersedes = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="superseded_by"
+    )
+    requested_by = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    requested_at = instant()
+    decided_by = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
+    decided_at = models.DateTimeField(null=True, blank=True)
+    decision_note = models.TextField(blank=True)
+
+    objects: ClassVar[models.Manager[Licence]] = LicenceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-requested_at",)
+        constraints = [
+            models.CheckConstraint(
+                name="licence_ends_after_it_starts",
+                condition=Q(ends_at__isnull=True) | Q(ends_at__gt=F("starts_at")),
+            ),
+            models.CheckConstraint(
+                name="licence_requester_never_decides",
+                condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("requested_by")),
+            ),
+            models.CheckConstraint(
+                name="licence_decided_with_name_and_time",
+                condition=Q(
+                    state=LicenceState.REQUESTED, decided_by__isnull=True, decided_at__isnull=True
+                )
+                | (
+                    ~Q(state=LicenceState.REQUESTED)
+                    & Q(decided_by__isnull=False, decided_at__isnull=False)
+                ),
+            ),
+            models.CheckConstraint(
+                name="licence_rate_not_negative", condition=Q(rate_per_million_tokens__gte=0)
+            ),
+            models.CheckConstraint(
+                name="licence_extraction_rate_is_a_share",
+                condition=Q(max_extraction_rate__gte=0, max_extraction_rate__lte=1),
+            ),
+            ExclusionConstraint(
+                name="licence_exclusive_ones_never_overlap",
+                expressions=[_CORPUS, _PERIOD],
+                condition=Q(state=LicenceState.APPROVED, is_exclusive=True),
+            ),
+            ExclusionConstraint(
+                name="licence_none_beside_an_exclusive_one",
+                expressions=[
+                    _CORPUS,
+                    _PERIOD,
+                    (Cast("is_exclusive", models.IntegerField()), RangeOperators.NOT_EQUAL),
+                ],
+                condition=Q(state=LicenceState.APPROVED),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+class Ending(models.Model):
+    """A legal act that ends or pauses use of an expert or of a licence. Append-only.
+
+    Exactly one of `licence` and `expert` is named. A suspension is lifted by a later row with
+    `lifts` set, never by deleting this one.
+    """
+
+    id = identity()
+    instrument = models.CharField(max_length=16, choices=Instrument.choices())
+    licence = models.ForeignKey(
+        Licence, on_delete=models.PROTECT, related_name="endings", null=True, blank=True
+    )
+    expert = models.ForeignKey(
+        "governance.Expert", on_delete=models.PROTECT, related_name="endings", null=True, blank=True
+    )
+    lifts = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="lifted_by"
+    )
+    reason = models.TextField(blank=True)
+    ended_by = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", null=True)
+    effective_at = models.DateTimeField()
+    recorded_at = instant()
+
+    class Meta:
+        ordering = ("-recorded_at",)
+        triggers = append_only("ending")
+        constraints = [
+            models.CheckConstraint(
+                name="ending_names_one_target",
+                condition=Q(licence__isnull=False, expert__isnull=True)
+                | Q(licence__isnull=True, expert__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.instrument} of {self.expert or self.licence}"
