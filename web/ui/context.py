@@ -1,0 +1,94 @@
+"""What every page is handed: the navigation of the signed-in account's role, and the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import DatabaseError
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+from governance.models import PolicySnapshot
+from governance.vocabulary import Role
+
+
+@dataclass(frozen=True, slots=True)
+class NavItem:
+    """One entry of the header; `is_current` is true on the page itself and all pages below it."""
+
+    label: str
+    url: str
+    is_current: bool
+
+
+# (label, name of the route). The order is the order of the header.
+_ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
+    Role.LEGAL: (
+        ("Owners", "legal:owners"),
+        ("Licences", "legal:licences"),
+        ("Approvals", "legal:approvals"),
+        ("Due", "legal:due"),
+        ("Log", "legal:log"),
+    ),
+    Role.ENGINEER: (
+        ("Experts", "engineer:experts"),
+        ("Runs", "engineer:runs"),
+        ("Builds", "engineer:builds"),
+        ("Runners", "engineer:runners"),
+        ("Audits", "engineer:audits"),
+    ),
+    Role.AUDITOR: (
+        ("Owners", "auditor:owners"),
+        ("Certificates", "auditor:certificates"),
+        ("Log", "auditor:log"),
+    ),
+    Role.OWNER: (
+        ("My experts", "owner:experts"),
+        ("Certificates", "owner:certificates"),
+    ),
+}
+_FOR_ALL: Final = (("API docs", "api:docs"),)
+
+
+def navigation(request: HttpRequest) -> dict[str, Any]:
+    """Context processor: `nav_items`, `role_label`, `policy_epoch` (None where none is known)."""
+    account = getattr(request, "user", None)
+    if account is None or not account.is_authenticated:
+        return {"nav_items": [], "role_label": "", "policy_epoch": None}
+    roles = roles_of(account)
+    return {
+        "nav_items": list(_visible(roles, request.path)),
+        "role_label": ", ".join(role.label for role in roles),
+        "policy_epoch": _policy_epoch(),
+    }
+
+
+def roles_of(account: Any) -> tuple[Role, ...]:
+    """The roles the account's memberships give, each once, in the order of the header."""
+    held = set(account.memberships.values_list("role", flat=True))
+    return tuple(role for role in _ITEMS if role in held)
+
+
+def first_page(roles: Sequence[Role]) -> str | None:
+    """Where an account lands after log-in; None where no page is for its roles."""
+    return next((item.url for item in _visible(roles, path="") if roles), None)
+
+
+def _visible(roles: Sequence[Role], path: str) -> Iterator[NavItem]:
+    entries = dict.fromkeys(entry for role in roles for entry in _ITEMS[role])
+    for label, route in (*entries, *_FOR_ALL):
+        try:
+            url = reverse(route)
+        except NoReverseMatch:
+            continue  # a site may leave a room out; its entry then stays out too
+        yield NavItem(label, url, is_current=bool(path) and path.startswith(url))
+
+
+def _policy_epoch() -> int | None:
+    try:
+        return PolicySnapshot.objects.values_list("policy_epoch", flat=True).first()
+    except DatabaseError:
+        # A footer must not turn an error page into a second error.
+        return None

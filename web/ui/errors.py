@@ -1,0 +1,20 @@
+"""Error pages. They say nothing of what exists: a row you may not see is a plain 404."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
+    return render(request, "403.html", status=403)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
+    return render(request, "404.html", status=404)
+
+
+def failed(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+    # No request in the context: what failed may be the very thing a context processor asks.
+    return HttpResponse(render_to_string("500.html"), status=500)
