@@ -1,0 +1,337 @@
+"""Start, stop and look at everything under one RECLAIM_HOME."""
+
+import os
+import shutil
+import socket
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from worker.processes import orphans, servers, supervision
+from worker.processes.catalogue import PROGRAM_NAMES, SERVERS, programs
+from worker.processes.errors import NotReady, UnknownProcess
+from worker.processes.home import LOOPBACK, Home
+
+_READY_S = {"postgres": 60, "redis": 20}
+_OURS_READY_S = 120
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of `reclaim status`. `state` is supervisord's word in lower case, or "stopped"."""
+
+    name: str
+    state: str
+    pid: int | None
+    up_s: int
+    note: str
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a start needs to know: ports, passwords, and which servers are ours to run."""
+
+    embedded: tuple[str, ...]
+    ports: Mapping[str, int]
+    passwords: Mapping[str, str]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _embedded(environ: Mapping[str, str]) -> tuple[str, ...]:
+    given = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}
+    return tuple(
+        name
+        for name, key in given.items()
+        if not environ.get(key) and not environ.get(f"{key}_FILE")
+    )
+
+
+def prepare(home: Home, environ: Mapping[str, str]) -> dict[str, str]:
+    """Choose ports and passwords and write `servers.json`, starting nothing.
+
+    Returns:
+        What `servers.json` holds: `database_url`, `redis_url`, each only if it is ours to run.
+    """
+    home.prepare()
+    with home.locked():
+        _layout(home, environ)
+    return addresses(home)
+
+
+def addresses(home: Home) -> dict[str, str]:
+    """`servers.json` as written, empty before the first start."""
+    return {name: str(value) for name, value in home.read("servers.json").items()}
+
+
+def _layout(home: Home, environ: Mapping[str, str]) -> _Layout:
+    embedded = _embedded(environ)
+    asked = environ.get("RECLAIM_WEB_PORT")
+    ours_run = supervision.supervisor_pid(home) is not None
+    ports = home.ports((*embedded, "web"), int(asked) if asked else None, ours_run=ours_run)
+    passwords = home.passwords()
+    urls = {}
+    if "postgres" in embedded:
+        urls["database_url"] = servers.database_url(ports["postgres"], passwords["postgres"])
+    if "redis" in embedded:
+        urls["redis_url"] = servers.redis_url(ports["redis"], passwords["redis"])
+    if addresses(home) != urls:
+        home.write("servers.json", urls)
+    return _Layout(embedded, ports, passwords)
+
+
+def start(
+    home: Home,
+    environ: Mapping[str, str],
+    names: Sequence[str] = (*SERVERS, *PROGRAM_NAMES),
+    say: Callable[[str], None] = _silent,
+) -> list[Row]:
+    """Start what is named and does not run yet, and wait until it is ready.
+
+    The private servers a name needs are always started with it. Safe to repeat, and after a
+    crash: whatever a killed supervisord left behind is ended first.
+
+    Raises:
+        UnknownProcess, and everything in `worker.processes.errors`.
+    """
+    for name in names:
+        if name not in (*SERVERS, *PROGRAM_NAMES):
+            raise UnknownProcess(
+                f"expected a process name out of {', '.join((*SERVERS, *PROGRAM_NAMES))}; "
+                f"found {name!r}."
+            )
+    home.prepare()
+    with home.locked():
+        if supervision.supervisor_pid(home) is None:
+            _sweep(home, say)
+        layout = _layout(home, environ)
+        _supervise(home, environ, layout, say)
+        for name in layout.embedded:
+            _begin(home, name, say)
+        for name in layout.embedded:
+            _await(home, name, partial(_server_answers, layout, name), _READY_S[name])
+        if "postgres" in layout.embedded:
+            passwords = layout.passwords
+            servers.make_database(
+                layout.ports["postgres"], passwords["postgres_superuser"], passwords["postgres"]
+            )
+        wanted = [name for name in PROGRAM_NAMES if name in names]
+        for name in wanted:
+            _begin(home, name, say)
+        for name in wanted:
+            _await(home, name, partial(_ours_runs, home, layout, name), _OURS_READY_S)
+    return status(home)
+
+
+def _sweep(home: Home, say: Callable[[str], None]) -> None:
+    folders = (home.path / "postgres", servers.roots_own_folder(home))
+    ended = orphans.end(home, tuple(folder / "cluster" for folder in folders))
+    if ended:
+        say(f"ended what an earlier run left behind: {', '.join(sorted(set(ended)))}")
+
+
+def _supervise(
+    home: Home, environ: Mapping[str, str], layout: _Layout, say: Callable[[str], None]
+) -> None:
+    text = supervision.configuration(home, _units(home, layout))
+    running = supervision.supervisor_pid(home) is not None
+    conf = supervision.configuration_file(home)
+    if running and conf.exists() and conf.read_text() == text:
+        return
+    if running:
+        say("the process list has changed; starting anew")
+        _halt(home, say)
+    supervision.launch(home, text, environ)
+
+
+def _units(home: Home, layout: _Layout) -> list[supervision.Unit]:
+    units = []
+    if "postgres" in layout.embedded:
+        place = servers.seat(home)
+        servers.make_cluster(place, layout.passwords["postgres_superuser"])
+        command = servers.postgres_command(place, layout.ports["postgres"])
+        units.append(
+            supervision.Unit(
+                "postgres",
+                tuple(command),
+                stop_signal="INT",
+                stop_s=60,
+                order=10,
+                account=place.account,
+                folder=Path("/"),
+            )
+        )
+    if "redis" in layout.embedded:
+        command = servers.redis_command(home, layout.ports["redis"], layout.passwords["redis"])
+        units.append(supervision.Unit("redis", tuple(command), "TERM", 10, 10))
+    listed = programs(web_host=LOOPBACK, web_port=layout.ports["web"], state=str(home.run))
+    units.extend(
+        supervision.Unit(
+            program.name,
+            (sys.executable, *program.arguments),
+            program.stop_signal,
+            program.stop_s,
+            program.order,
+            program.environ,
+        )
+        for program in listed
+    )
+    return units
+
+
+def _begin(home: Home, name: str, say: Callable[[str], None]) -> None:
+    from supervisor.xmlrpc import Faults
+
+    try:
+        supervision.ask(home, "startProcess", name, False)
+        say(f"starting {name}")
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode != Faults.ALREADY_STARTED:
+            raise NotReady(f"supervisord would not start {name}: {fault.faultString}") from fault
+
+
+def _await(home: Home, name: str, is_ready: Callable[[], bool], patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    falls = 0
+    while not is_ready():
+        found = supervision.ask(home, "getProcessInfo", name)
+        # BACKOFF: it ended within its first two seconds; supervisord will try again
+        falls += found["statename"] in {"BACKOFF", "FATAL", "EXITED"}
+        if falls > 8 or time.monotonic() > deadline:
+            raise NotReady(
+                f"expected {name} to come up, found it {found['statename'].lower()} "
+                f"({found['description'] or 'no reason given'}). The end of its log, "
+                f"{home.log / name}.log:\n{''.join(logs(home, name, lines=15))}"
+            )
+        time.sleep(0.1 if falls == 0 else 0.25)
+
+
+def _server_answers(layout: _Layout, name: str) -> bool:
+    port = layout.ports[name]
+    if name == "postgres":
+        return servers.postgres_answers(port, layout.passwords["postgres_superuser"])
+    return servers.redis_answers(port, layout.passwords["redis"])
+
+
+def _ours_runs(home: Home, layout: _Layout, name: str) -> bool:
+    if supervision.ask(home, "getProcessInfo", name)["statename"] != "RUNNING":
+        return False
+    if name != "web":
+        return True
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex((LOOPBACK, layout.ports["web"])) == 0
+
+
+def stop(home: Home, say: Callable[[str], None] = _silent) -> bool:
+    """Stop everything, our processes before the servers they talk to.
+
+    Returns:
+        Whether anything was running.
+    """
+    if not home.run.is_dir():
+        return False
+    with home.locked():
+        ran = supervision.supervisor_pid(home) is not None
+        if ran:
+            _halt(home, say)
+        _sweep(home, say)
+    return ran
+
+
+def _halt(home: Home, say: Callable[[str], None]) -> None:
+    pid = supervision.supervisor_pid(home)
+    for group in (PROGRAM_NAMES, SERVERS):
+        going = [row.name for row in status(home) if row.name in group and row.pid]
+        if going:
+            say(f"stopping {', '.join(going)}")
+        for name in going:
+            supervision.ask(home, "stopProcess", name, False)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and any(
+            row.pid for row in status(home) if row.name in group
+        ):
+            time.sleep(0.05)
+    supervision.ask(home, "shutdown")
+    deadline = time.monotonic() + 90
+    while pid is not None and _lives(pid):
+        if time.monotonic() > deadline:
+            raise NotReady(
+                f"expected supervisord (pid {pid}) to end within 90 s, it still runs. "
+                f"Its log: {home.log / 'supervisord.log'}. End it with: kill {pid}"
+            )
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def status(home: Home) -> list[Row]:
+    """One row a process, in starting order; all "stopped" when nothing runs."""
+    if supervision.supervisor_pid(home) is None:
+        return [Row(name, "stopped", None, 0, "") for name in (*SERVERS, *PROGRAM_NAMES)]
+    found = {each["name"]: each for each in supervision.ask(home, "getAllProcessInfo")}
+    rows = []
+    for name in (*SERVERS, *PROGRAM_NAMES):
+        if name not in found:
+            continue  # a server that is not ours to run
+        each = found[name]
+        up_s = max(0, each["now"] - each["start"]) if each["pid"] else 0
+        note = "" if each["statename"] == "RUNNING" else each["description"]
+        rows.append(Row(name, each["statename"].lower(), each["pid"] or None, up_s, note))
+    return rows
+
+
+def logs(home: Home, name: str, lines: int = 200) -> list[str]:
+    """The last lines of a process's log, oldest first, each with its line end.
+
+    Raises:
+        UnknownProcess: no such name in the process list.
+    """
+    if name not in (*SERVERS, *PROGRAM_NAMES, "supervisord"):
+        known = ", ".join((*SERVERS, *PROGRAM_NAMES, "supervisord"))
+        raise UnknownProcess(f"expected a process name out of {known}; found {name!r}.")
+    try:
+        with (home.log / f"{name}.log").open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 400 * lines))
+            return file.read().decode(errors="replace").splitlines(keepends=True)[-lines:]
+    except FileNotFoundError:
+        return []
+
+
+def follow(home: Home, name: str) -> Iterator[str]:
+    """Log text as it is written, for ever; survives the rotation of the file."""
+    path = home.log / f"{name}.log"
+    position = path.stat().st_size if path.exists() else 0
+    while True:
+        size = path.stat().st_size if path.exists() else 0
+        if size < position:
+            position = 0
+        if size > position:
+            with path.open("rb") as file:
+                file.seek(position)
+                chunk = file.read()
+            position += len(chunk)
+            yield chunk.decode(errors="replace")
+        else:
+            time.sleep(0.3)
+
+
+def erase(home: Home) -> None:
+    """Stop everything and remove the home with all it holds."""
+    stop(home)
+    for folder in (servers.roots_own_folder(home), home.path):
+        if folder.exists():
+            shutil.rmtree(folder)
