@@ -1,0 +1,148 @@
+"""Walks an admitted order through the runner and hands its pieces out, under a last check.
+
+The runner enforces; the gateway looks once more before each write, because bytes handed to a
+socket cannot be called back: when policy has moved on and no longer permits what the order was
+permitted, the stream ends here and now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+
+from django.utils import timezone
+
+from governance.policy.decide import decide
+from governance.policy.types import Ask, Denied
+from web.gateway.errors import GatewayError, unavailable
+from web.gateway.orders import Admitted
+from web.gateway.policy_feed import PolicyFeed
+from web.gateway.port import (
+    Delta,
+    Done,
+    EndCause,
+    FinishReason,
+    RefusalReason,
+    Refused,
+    RunnerPort,
+    RunnerUnavailable,
+    Tally,
+)
+from web.gateway.render import SSE_END, Answer, sse
+from web.gateway.wire import Asked
+
+_REFUSALS = {
+    RefusalReason.CONTEXT_LENGTH: (HTTPStatus.BAD_REQUEST, None),
+    RefusalReason.EMPTY_PROMPT: (HTTPStatus.BAD_REQUEST, None),
+    RefusalReason.NOT_PERMITTED: (HTTPStatus.FORBIDDEN, None),
+    RefusalReason.OVERLOADED: (HTTPStatus.TOO_MANY_REQUESTS, 1),
+    RefusalReason.BAD_ORDER: (HTTPStatus.INTERNAL_SERVER_ERROR, None),
+}
+
+
+class RetryDecision(Exception):
+    """The runner refused in a way that a new decision may mend."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.detail)
+        self.refused = refused
+
+
+@dataclass
+class Passage:
+    """One order on its way: pulls from the runner, checks policy, ends with exactly one `Done`."""
+
+    port: RunnerPort
+    feed: PolicyFeed
+    admitted: Admitted
+    ask: Ask
+
+    async def pieces(self) -> AsyncIterator[Delta | Done]:
+        """What may be handed out.
+
+        Raises:
+            GatewayError: the runner refused, or went away.
+            RetryDecision: it refused because it knows newer policy.
+        """
+        checked_epoch = self.admitted.order.policy_epoch
+        try:
+            async with aclosing(self.port.stream(self.admitted.order)) as messages:
+                async for message in messages:
+                    if isinstance(message, Refused):
+                        raise refusal(message)
+                    newest = self.feed.newest()
+                    if newest is not None and newest.policy_epoch != checked_epoch:
+                        lost = self._lost_expert(timezone.now())
+                        if lost and isinstance(message, Delta):
+                            yield self._cut(lost, newest.policy_epoch)
+                            return
+                        checked_epoch = newest.policy_epoch
+                    yield message
+        except RunnerUnavailable as error:
+            raise unavailable("runner_unavailable", str(error)) from error
+
+    def _lost_expert(self, at: datetime) -> str:
+        newest = self.feed.newest()
+        assert newest is not None
+        decision = decide(newest, self.ask, at)
+        still = (
+            set()
+            if isinstance(decision, Denied)
+            else {(expert.name, expert.digest) for expert in decision.allowed}
+        )
+        lost = [e.name for e in self.admitted.order.allowed if (e.name, e.digest) not in still]
+        return lost[0] if lost else ""
+
+    def _cut(self, expert: str, policy_epoch: int) -> Done:
+        return Done(
+            order_id=self.admitted.order.order_id,
+            finish_reason=FinishReason.CONTENT_FILTER,
+            tally=Tally(prompt_tokens=0, completion_tokens=0),
+            policy_epoch=policy_epoch,
+            cause=EndCause.CONSENT_WITHDRAWN,
+            expert=expert,
+            detail="cut at the gateway: policy moved on before the runner had ended the stream",
+        )
+
+
+def refusal(refused: Refused) -> Exception:
+    """The error a runner's refusal stands for."""
+    if refused.retry:
+        return RetryDecision(refused)
+    return refused_for_good(refused)
+
+
+def refused_for_good(refused: Refused) -> GatewayError:
+    """A refusal as the consumer sees it."""
+    status, retry_after_s = _REFUSALS.get(refused.reason, (HTTPStatus.SERVICE_UNAVAILABLE, 2))
+    param = None
+    if refused.reason in (RefusalReason.CONTEXT_LENGTH, RefusalReason.EMPTY_PROMPT):
+        param = "messages"
+    return GatewayError(
+        status, refused.reason.value, refused.detail, param=param, retry_after_s=retry_after_s
+    )
+
+
+async def events(
+    first: Delta | Done, rest: AsyncIterator[Delta | Done], answer: Answer, asked: Asked
+) -> AsyncIterator[bytes]:
+    """The server-sent events of a stream whose first message has already come."""
+    try:
+        yield answer.opening()
+        message: Delta | Done = first
+        while not isinstance(message, Done):
+            yield answer.piece(message)
+            message = await anext(rest)
+        yield answer.closing(message)
+        if asked.wants_stream_usage:
+            yield answer.usage_chunk(message)
+        yield SSE_END
+    except GatewayError as error:
+        yield sse(error.body())
+    finally:
+        closing = getattr(rest, "aclose", None)
+        if closing is not None:
+            await closing()
