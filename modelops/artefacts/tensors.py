@@ -23,7 +23,6 @@ ROUTER_ROW = "router_row"
 DTYPES: dict[str, str] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Dtypes a weights file may hold: safetensors code to torch name."""
 
-ITEM_BYTES: dict[str, int] = {"F32": 4, "BF16": 2, "F16": 2}
 Shape = tuple[int, ...]
 
 

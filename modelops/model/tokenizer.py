@@ -105,12 +105,17 @@ def render_chat(turns: Sequence[Turn]) -> str:
 def encode_chat(tokenizer: Tokenizer, turns: Sequence[Turn]) -> list[int]:
     """Token ids of the chat; a mark typed inside a turn is encoded as the plain text it is.
 
-    Without such marks the ids are those of `render_chat`.
+    Without such marks the ids are those of `render_chat`. Whoever encodes many chats keeps a
+    `plain_encoder` and calls `encode_chat_with`: making one costs milliseconds.
 
     Raises:
         ValueError: no turn, or a role without a mark.
     """
-    encode = plain_encoder(tokenizer)
+    return encode_chat_with(plain_encoder(tokenizer), turns)
+
+
+def encode_chat_with(encode: Callable[[str], list[int]], turns: Sequence[Turn]) -> list[int]:
+    """`encode_chat` with an encoder made before."""
     ids: list[int] = []
     for mark, said, ends in _pieces(turns):
         ids.append(SPECIAL_TOKENS.index(mark))
