@@ -1,5 +1,4 @@
-#!/usr/bin/env python
-"""Django's command line over the web settings."""
+"""Django's own command line, for engineers; people who run Reclaim use `reclaim`."""
 
 import os
 import sys

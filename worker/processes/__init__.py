@@ -12,7 +12,18 @@ started here. The addresses of those that are go to `RECLAIM_HOME/servers.json`
 """
 
 from worker.processes.catalogue import PROGRAM_NAMES, SERVERS, Program, programs
-from worker.processes.control import Row, addresses, erase, logs, prepare, start, status, stop
+from worker.processes.control import (
+    Row,
+    addresses,
+    erase,
+    follow,
+    logs,
+    prepare,
+    start,
+    status,
+    stop,
+    web_url,
+)
 from worker.processes.errors import (
     AccountMissing,
     BinaryMissing,
@@ -41,10 +52,12 @@ __all__ = [
     "UnknownProcess",
     "addresses",
     "erase",
+    "follow",
     "logs",
     "prepare",
     "programs",
     "start",
     "status",
     "stop",
+    "web_url",
 ]

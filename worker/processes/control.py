@@ -139,7 +139,8 @@ def _sweep(home: Home, say: Callable[[str], None]) -> None:
 def _supervise(
     home: Home, environ: Mapping[str, str], layout: _Layout, say: Callable[[str], None]
 ) -> None:
-    text = supervision.configuration(home, _units(home, layout))
+    ours = {"RECLAIM_PUBLIC_URL": environ.get("RECLAIM_PUBLIC_URL") or web_url(home)}
+    text = supervision.configuration(home, _units(home, layout, ours))
     running = supervision.supervisor_pid(home) is not None
     conf = supervision.configuration_file(home)
     if running and conf.exists() and conf.read_text() == text:
@@ -150,7 +151,12 @@ def _supervise(
     supervision.launch(home, text, environ)
 
 
-def _units(home: Home, layout: _Layout) -> list[supervision.Unit]:
+def web_url(home: Home) -> str:
+    """Where the web of this home listens; port 8000 before the first start."""
+    return f"http://{LOOPBACK}:{home.read('ports.json').get('web', 8000)}"
+
+
+def _units(home: Home, layout: _Layout, environ: Mapping[str, str]) -> list[supervision.Unit]:
     units = []
     if "postgres" in layout.embedded:
         place = servers.seat(home)
@@ -178,7 +184,7 @@ def _units(home: Home, layout: _Layout) -> list[supervision.Unit]:
             program.stop_signal,
             program.stop_s,
             program.order,
-            program.environ,
+            {**environ, **program.environ},
         )
         for program in listed
     )
@@ -311,22 +317,32 @@ def logs(home: Home, name: str, lines: int = 200) -> list[str]:
         return []
 
 
-def follow(home: Home, name: str) -> Iterator[str]:
-    """Log text as it is written, for ever; survives the rotation of the file."""
-    path = home.log / f"{name}.log"
-    position = path.stat().st_size if path.exists() else 0
+def follow(home: Home, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Name and text of each log as it is written, for ever; survives the rotation of a file."""
+    positions = {name: _size(home.log / f"{name}.log") for name in names}
     while True:
-        size = path.stat().st_size if path.exists() else 0
-        if size < position:
-            position = 0
-        if size > position:
-            with path.open("rb") as file:
-                file.seek(position)
-                chunk = file.read()
-            position += len(chunk)
-            yield chunk.decode(errors="replace")
-        else:
+        is_quiet = True
+        for name in names:
+            path = home.log / f"{name}.log"
+            size = _size(path)
+            if size < positions[name]:
+                positions[name] = 0  # rotated: the name now belongs to a fresh file
+            if size > positions[name]:
+                with path.open("rb") as file:
+                    file.seek(positions[name])
+                    chunk = file.read()
+                positions[name] += len(chunk)
+                is_quiet = False
+                yield name, chunk.decode(errors="replace")
+        if is_quiet:
             time.sleep(0.3)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def erase(home: Home) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 
 from worker.processes.errors import FolderNotWritable, PathTooLong, PortTaken
 
+# the folder of manage.py: programs start in it, and a relative RECLAIM_HOME is beside it
+CODE = Path(__file__).resolve().parents[2]
+
 LOOPBACK = "127.0.0.1"
 
 # sun_path holds 108 bytes with its closing zero; supervisord binds "<name>.<pid>" before it renames
@@ -31,8 +34,11 @@ class Home:
 
     @classmethod
     def named_in(cls, environ: Mapping[str, str]) -> "Home":
-        """The folder RECLAIM_HOME names, else `.reclaim` below the current folder."""
-        return cls(Path(environ.get("RECLAIM_HOME") or ".reclaim").expanduser().resolve())
+        """The folder RECLAIM_HOME names, else `.reclaim`; a relative one lies beside manage.py.
+
+        Links are not resolved: `web/settings.py` derives names from the same text.
+        """
+        return cls((CODE / (environ.get("RECLAIM_HOME") or ".reclaim")).expanduser().absolute())
 
     @property
     def run(self) -> Path:

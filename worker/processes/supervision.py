@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.processes.errors import NotReady
-from worker.processes.home import Home
-
-# the folder `python -m web…` is found from
-CODE = Path(__file__).resolve().parents[2]
+from worker.processes.home import CODE, Home
 
 _LOG_SIZE, _LOG_COPIES = "10MB", 3
 
