@@ -1,0 +1,178 @@
+"""How rows look over REST. Reading only; acts have their own inputs in `web.api.acts`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rest_framework import serializers
+
+from governance.models import (
+    Build,
+    Certificate,
+    Consumer,
+    Corpus,
+    DataOwner,
+    Ending,
+    Expert,
+    ExpertRevision,
+    Finding,
+    FollowUp,
+    Licence,
+    RunnerLease,
+    Withdrawal,
+)
+
+
+class OwnerSerializer(serializers.ModelSerializer[DataOwner]):
+    """A data owner."""
+
+    class Meta:
+        model = DataOwner
+        fields: ClassVar[list[str]] = [
+            "id", "slug", "legal_name", "jurisdiction", "registry_number", "contact_email",
+            "registered_at",
+        ]  # fmt: skip
+
+
+class ConsumerSerializer(serializers.ModelSerializer[Consumer]):
+    """An organisation that asks the model."""
+
+    class Meta:
+        model = Consumer
+        fields: ClassVar[list[str]] = ["id", "slug", "name", "territory", "sector", "registered_at"]
+
+
+class CorpusSerializer(serializers.ModelSerializer[Corpus]):
+    """A corpus, described and never held."""
+
+    owner = serializers.SlugRelatedField[DataOwner](slug_field="slug", read_only=True)
+
+    class Meta:
+        model = Corpus
+        fields: ClassVar[list[str]] = [
+            "id", "slug", "owner", "title", "description", "source_licence", "languages",
+            "document_count", "text_bytes", "merkle_root", "described_at",
+        ]  # fmt: skip
+
+
+class EndingSerializer(serializers.ModelSerializer[Ending]):
+    """A legal act that ended or paused something."""
+
+    class Meta:
+        model = Ending
+        fields: ClassVar[list[str]] = ["id", "instrument", "reason", "effective_at", "recorded_at"]
+
+
+class LicenceSerializer(serializers.ModelSerializer[Licence]):
+    """One version of the terms for one corpus."""
+
+    corpus = serializers.SlugRelatedField[Corpus](slug_field="slug", read_only=True)
+    endings = EndingSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Licence
+        fields: ClassVar[list[str]] = [
+            "id", "reference", "corpus", "uses", "purposes", "consumers", "excluded_consumers",
+            "territories", "starts_at", "ends_at", "is_exclusive", "max_extraction_rate",
+            "rate_per_million_tokens", "currency", "notice_days", "note", "terms_digest", "state",
+            "requested_at", "decided_at", "decision_note", "endings",
+        ]  # fmt: skip
+
+
+class FindingSerializer(serializers.ModelSerializer[Finding]):
+    """What an audit found."""
+
+    class Meta:
+        model = Finding
+        fields: ClassVar[list[str]] = [
+            "id", "audit", "verdict", "rate", "rate_low", "rate_high", "threshold", "seed",
+            "report", "found_at",
+        ]  # fmt: skip
+
+
+class RevisionSerializer(serializers.ModelSerializer[ExpertRevision]):
+    """One contribution to an expert."""
+
+    expert = serializers.SlugRelatedField[Expert](slug_field="name", read_only=True)
+    findings = FindingSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = ExpertRevision
+        fields: ClassVar[list[str]] = [
+            "id", "expert", "number", "digest", "weights_digest", "size_bytes", "state",
+            "gate_report", "submitted_at", "activation_decided_at", "findings",
+        ]  # fmt: skip
+
+
+class ExpertSerializer(serializers.ModelSerializer[Expert]):
+    """An expert and where it stands."""
+
+    owner = serializers.SlugRelatedField[DataOwner](slug_field="slug", read_only=True)
+    corpus = serializers.SlugRelatedField[Corpus](slug_field="slug", read_only=True)
+
+    class Meta:
+        model = Expert
+        fields: ClassVar[list[str]] = [
+            "id", "name", "title", "owner", "corpus", "state", "proposed_at",
+        ]  # fmt: skip
+
+
+class BuildSerializer(serializers.ModelSerializer[Build]):
+    """A merged whole, by names and digests."""
+
+    anchor = serializers.SlugRelatedField[Any](slug_field="digest", read_only=True)
+
+    class Meta:
+        model = Build
+        fields: ClassVar[list[str]] = [
+            "number", "digest", "anchor", "experts", "top_k", "is_router_tuned", "state", "reason",
+            "proof", "export_files", "withdrawal", "planned_at", "assembled_at", "promoted_at",
+            "retired_at",
+        ]  # fmt: skip
+
+
+class RunSerializer(serializers.ModelSerializer[FollowUp]):
+    """A piece of long work and how far it is."""
+
+    class Meta:
+        model = FollowUp
+        fields: ClassVar[list[str]] = [
+            "id", "kind", "subject_kind", "subject_id", "cause", "state", "opened_at", "due_at",
+            "started_at", "ended_at", "attempts", "last_error", "progress_done", "progress_total",
+            "progress_note", "progress_metrics", "progress_at", "evidence",
+        ]  # fmt: skip
+
+
+class RunnerSerializer(serializers.ModelSerializer[RunnerLease]):
+    """One life of one runner."""
+
+    loaded_build = serializers.SlugRelatedField[Build](slug_field="number", read_only=True)
+
+    class Meta:
+        model = RunnerLease
+        fields: ClassVar[list[str]] = [
+            "incarnation", "runner", "applied_epoch", "granted_at", "renewed_at", "lease_s",
+            "started_at", "closed_at", "loaded", "loaded_build", "stats",
+        ]  # fmt: skip
+
+
+class CertificateSerializer(serializers.ModelSerializer[Certificate]):
+    """One signed statement."""
+
+    class Meta:
+        model = Certificate
+        fields: ClassVar[list[str]] = ["id", "stage", "digest", "leaf_index", "issued_at"]
+
+
+class WithdrawalSerializer(serializers.ModelSerializer[Withdrawal]):
+    """A withdrawal, how far it is enforced, and its certificates."""
+
+    expert = serializers.SlugRelatedField[Expert](slug_field="name", read_only=True)
+    certificates = CertificateSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Withdrawal
+        fields: ClassVar[list[str]] = [
+            "id", "expert", "instrument", "policy_epoch", "committed_at", "quiesced_at",
+            "quiesced_by", "lease_s", "settled", "erased_at", "erasure", "certificates",
+        ]  # fmt: skip
