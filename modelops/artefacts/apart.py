@@ -26,7 +26,7 @@ def main() -> None:
     report = gate.examine(
         Path(ask["path"]),
         AnchorManifest.from_json(ask["anchor"].encode()),
-        SimpleNamespace(**ask["sizes"]),  # type: ignore[arg-type]
+        SimpleNamespace(**ask["sizes"]),
         limits,
     )
     sys.stdout.buffer.write(report.to_json())

@@ -27,7 +27,7 @@ def chunks(tensor: StoredTensor, file: BinaryIO) -> Iterator[bytes]:
 
 
 def values(chunk: bytes, dtype: str) -> Values:
-    """The whole numbers of `chunk` that are complete, as float64."""
+    """The elements that lie whole in `chunk`, as float64."""
     with np.errstate(invalid="ignore"):  # a signalling NaN is found later, not warned about here
         if dtype == "BF16":  # bfloat16 is the upper half of a float32
             words = np.frombuffer(chunk, dtype="<u2", count=len(chunk) // 2).astype("<u4") << 16
