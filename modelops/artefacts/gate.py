@@ -40,9 +40,7 @@ from modelops.artefacts.manifest import (
     digest,
     shared_digests,
 )
-from modelops.artefacts.refusals import Refusal, RefusalCode, quoted
-from modelops.artefacts.store import MANIFEST, WEIGHTS
-from modelops.artefacts.tensors import (
+from modelops.artefacts.names import (
     ROUTER_ROW,
     Shape,
     Sizes,
@@ -51,6 +49,8 @@ from modelops.artefacts.tensors import (
     digest_seed,
     expert_tensor_specs,
 )
+from modelops.artefacts.refusals import Refusal, RefusalCode, quoted
+from modelops.artefacts.store import MANIFEST, WEIGHTS
 from modelops.errors import ManifestMismatch
 
 _RETRAIN = "train again from the recipe; if it happens again, lower the learning rate"

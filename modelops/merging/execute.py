@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from modelops.artefacts.header import ITEM_BYTES, StoredTensor, read_header, write_header
+from modelops.artefacts.names import digest_seed
 from modelops.artefacts.store import Store
-from modelops.artefacts.tensors import digest_seed
 from modelops.errors import HostileFile, ManifestMismatch
 from modelops.merging.plan import Copy, MergePlan, Shard
 

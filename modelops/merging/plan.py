@@ -19,7 +19,7 @@ from modelops.artefacts.manifest import (
     digest,
     shared_digests,
 )
-from modelops.artefacts.tensors import (
+from modelops.artefacts.names import (
     PARTS,
     Shape,
     build_gate,

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import FlexOlmoConfig, FlexOlmoForCausalLM
 
-from modelops.artefacts import tensors as names
+from modelops.artefacts import names, tensors
 from modelops.artefacts.store import Store
 from modelops.contract import PUBLIC
 from modelops.errors import AnchorMismatch, ManifestMismatch, MergeError
@@ -136,7 +136,7 @@ def assemble(
         )
     loaded = [_expert(store, anchor_digest, name, experts[name]) for name in sorted(experts)]
     manifest = store.anchor(anchor_digest)
-    anchor = names.load(store.path(manifest.weights_digest))
+    anchor = tensors.load(store.path(manifest.weights_digest))
     _same_names(PUBLIC, anchor, [entry.name for entry in manifest.tensors])
     return compose(load_config(store, anchor_digest), anchor, loaded, top_k)
 
@@ -148,13 +148,13 @@ def _expert(store: Store, anchor_digest: str, name: str, digest: str) -> Tensors
             f"expected expert {name!r} beside anchor {anchor_digest}, found "
             f"{manifest.anchor_digest}; train it again beside this anchor"
         )
-    tensors = names.load(store.path(manifest.weights_digest))
-    _same_names(name, tensors, [entry.name for entry in manifest.tensors])
-    return tensors
+    loaded = tensors.load(store.path(manifest.weights_digest))
+    _same_names(name, loaded, [entry.name for entry in manifest.tensors])
+    return loaded
 
 
-def _same_names(owner: str, tensors: Tensors, listed: list[str]) -> None:
-    odd = sorted(set(tensors) ^ set(listed))
+def _same_names(owner: str, loaded: Tensors, listed: list[str]) -> None:
+    odd = sorted(set(loaded) ^ set(listed))
     if odd:
         raise ManifestMismatch(
             f"expected the weights of {owner!r} to hold what the manifest lists, "
