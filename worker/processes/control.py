@@ -265,22 +265,13 @@ def _halt(home: Home, say: Callable[[str], None]) -> None:
             time.sleep(0.05)
     supervision.ask(home, "shutdown")
     deadline = time.monotonic() + 90
-    while pid is not None and _lives(pid):
+    while pid is not None and orphans.lives(pid):
         if time.monotonic() > deadline:
             raise NotReady(
                 f"expected supervisord (pid {pid}) to end within 90 s, it still runs. "
                 f"Its log: {home.log / 'supervisord.log'}. End it with: kill {pid}"
             )
         time.sleep(0.05)
-
-
-def _lives(pid: int) -> bool:
-    import psutil
-
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def status(home: Home) -> list[Row]:

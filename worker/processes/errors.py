@@ -3,6 +3,7 @@
     ProcessesError
     ├── FolderNotWritable   RECLAIM_HOME cannot be written
     ├── PathTooLong         RECLAIM_HOME is too deep for a Unix socket
+    ├── PathUnfit           RECLAIM_HOME has characters supervisord cannot be given
     ├── BinaryMissing       no PostgreSQL or Redis to start
     ├── PortTaken           a port asked for by number belongs to someone else
     ├── AccountMissing      started as root, and no account to run PostgreSQL under
@@ -46,3 +47,7 @@ class UnknownProcess(ProcessesError):
 
 class NotReady(ProcessesError):
     exit_code = 27
+
+
+class PathUnfit(ProcessesError):
+    exit_code = 28

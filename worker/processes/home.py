@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.processes.errors import FolderNotWritable, PathTooLong, PortTaken
+from worker.processes.errors import FolderNotWritable, PathTooLong, PathUnfit, PortTaken
 
 # the folder of manage.py: programs start in it, and a relative RECLAIM_HOME is beside it
 CODE = Path(__file__).resolve().parents[2]
@@ -61,7 +61,13 @@ class Home:
         Raises:
             FolderNotWritable: a folder cannot be created or written.
             PathTooLong: a Unix socket inside would not fit in its 108 bytes.
+            PathUnfit: supervisord's configuration cannot express the path.
         """
+        if any(mark in str(self.path) for mark in (" ;", " #", "\n", "\r", '"')):
+            raise PathUnfit(
+                f"expected RECLAIM_HOME without line breaks, double quotes, ' ;' or ' #', found "
+                f"{str(self.path)!r}: supervisord cannot be given it. Choose another folder."
+            )
         length = len(os.fsencode(self.supervisor_socket))
         if length > SOCKET_PATH_BYTES:
             raise PathTooLong(

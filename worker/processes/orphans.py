@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,16 +28,34 @@ def end(home: Home, clusters: tuple[Path, ...]) -> list[str]:
         with contextlib.suppress(psutil.NoSuchProcess):
             # INT is PostgreSQL's fast shutdown; TERM would wait for its clients
             left_behind.send_signal(signal.SIGINT if kind == "postgres" else signal.SIGTERM)
-    _, stubborn = psutil.wait_procs([each for each, _ in found], timeout=_PATIENCE_S)
-    for left_behind in stubborn:
+    for left_behind in _outlasting([each for each, _ in found]):
         with contextlib.suppress(psutil.NoSuchProcess):
             left_behind.kill()
-    psutil.wait_procs(stubborn, timeout=_PATIENCE_S)
+    _outlasting([each for each, _ in found])
     for cluster in clusters:
         if not list(_postgres((cluster,))):
             # left by kill -9; after a reboot its number may be somebody else's
             (cluster / "postmaster.pid").unlink(missing_ok=True)
     return [kind for _, kind in found]
+
+
+def lives(pid: int) -> bool:
+    """Whether the process still runs; one that only waits to be collected does not."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _outlasting(group: "list[psutil.Process]") -> "list[psutil.Process]":
+    # not psutil.wait_procs: a container's first process may never collect the dead
+    deadline = time.monotonic() + _PATIENCE_S
+    while group and time.monotonic() < deadline:
+        time.sleep(0.05)
+        group = [each for each in group if lives(each.pid)]
+    return group
 
 
 def _marked(home: Home) -> "Iterator[tuple[psutil.Process, str]]":

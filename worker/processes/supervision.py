@@ -87,7 +87,8 @@ def _program(home: Home, unit: Unit) -> dict[str, str]:
         "stopsignal": unit.stop_signal,
         "stopwaitsecs": str(unit.stop_s),
         "killasgroup": "true",
-        "stdout_logfile": _literal(home.log / f"{unit.name}.log"),
+        # supervisord expands this one value twice
+        "stdout_logfile": _literal(_literal(home.log / f"{unit.name}.log")),
         "redirect_stderr": "true",
         "stdout_logfile_maxbytes": _LOG_SIZE,
         "stdout_logfile_backups": str(_LOG_COPIES),
@@ -95,8 +96,8 @@ def _program(home: Home, unit: Unit) -> dict[str, str]:
 
 
 def _literal(text: object) -> str:
-    # supervisord expands %(name)s, and takes " ;" for a comment
-    return str(text).replace("%", "%%").replace(" ;", "\\x20;")
+    # supervisord expands %(name)s; what it cannot express is refused by Home.prepare
+    return str(text).replace("%", "%%")
 
 
 def _escaped(value: str) -> str:
