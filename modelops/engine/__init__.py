@@ -1,0 +1,6 @@
+"""The engine: generates for many requests at once, each with its own set of experts."""
+
+from modelops.engine.counts import EngineStats
+from modelops.engine.engine import Engine
+
+__all__ = ["Engine", "EngineStats"]

@@ -1,0 +1,402 @@
+"""The engine's loop: takes orders, runs steps, hands out what the lease allows at that moment.
+
+One thread computes. Everything shared with other threads (the line, the ends of sequences, the
+errands) changes under one lock, and a token is checked and handed over under that same lock:
+once `withdraw` holds it, nothing computed with the withdrawn expert can follow.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import torch
+
+from modelops.artefacts.store import Store
+from modelops.contract import (
+    Authority,
+    Delta,
+    Done,
+    EndCause,
+    ExpertRef,
+    FinishReason,
+    GenerationOrder,
+    RefusalReason,
+    Refused,
+    Warrant,
+    WithdrawalAck,
+)
+from modelops.engine import lease
+from modelops.engine.bank import ExpertBank
+from modelops.engine.counts import Counts, EngineStats
+from modelops.engine.intake import Intake
+from modelops.engine.kv import KVArena
+from modelops.engine.linear import Layout, best_layout
+from modelops.engine.progress import Progress
+from modelops.engine.routing import StepAbandoned, StepDesk
+from modelops.engine.runner_step import Forward, Outcome, governed_model
+from modelops.engine.scheduler import Scheduler, StepPlan
+from modelops.engine.sequence import Deliver, Loss, Sequence
+from modelops.errors import EngineError, RoutingGuardError
+from modelops.model import flexolmo, tokenizer
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Continuous batching over one anchor and the experts loaded beside it.
+
+    `max_rows` requests run at once, each with at most `max_length` tokens (None: what the anchor
+    was made for), `max_queue` more may wait, prompts run in chunks of `prefill_chunk` tokens on
+    `threads` cores. `layout` None takes the fastest that keeps rows independent of their batch.
+
+    `authority` is asked while the engine's lock is held: it must answer from memory and must not
+    wait for anything that waits for this engine.
+
+    Raises:
+        MissingArtefact, ManifestMismatch: the store lacks the anchor, or it is damaged.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        anchor_digest: str,
+        authority: Authority,
+        *,
+        max_rows: int = 8,
+        max_length: int | None = None,
+        max_queue: int = 64,
+        threads: int = 1,
+        prefill_chunk: int = 64,
+        layout: Layout | None = None,
+    ) -> None:
+        torch.set_num_threads(threads)
+        layout = layout or best_layout()
+        config = flexolmo.load_config(store, anchor_digest)
+        most = int(config.max_position_embeddings)
+        length = min(max_length or most, most)
+        words = tokenizer.load(store.path(store.anchor(anchor_digest).tokenizer_digest))
+        desk = StepDesk()
+        self._bank = ExpertBank(store, anchor_digest, config, layout)
+        model = governed_model(store, anchor_digest, config, self._bank, desk, layout)
+        arena = KVArena(config, max_rows, length, model.model.embed_tokens.weight.dtype)
+        self._forward = Forward(model, arena, self._bank, desk)
+        self._intake = Intake(words, anchor_digest, length)
+        self._scheduler = Scheduler(arena, prefill_chunk)
+        self._authority, self._most_open = authority, max_rows + max_queue
+        self._progress = Progress(self._intake.bytes_of, _end_ids(config.eos_token_id))
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
+        self._errands: deque[Callable[[], None]] = deque()
+        self._outbox: deque[tuple[Deliver, Done | Refused]] = deque()
+        self._open: dict[str, Sequence] = {}
+        self._interrupted = False
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._counts = Counts()
+        self._kv_bytes, self._layout = arena.size_bytes, layout
+
+    # ---- what others may call, from any thread -------------------------------------------------
+
+    def start(self) -> None:
+        """Start the loop thread.
+
+        Raises:
+            EngineError: it was started or closed before.
+        """
+        with self._lock:
+            if self._thread is not None or self._closing:
+                raise EngineError("expected a fresh engine, found one started or closed; make one")
+            self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End every stream, refuse who waits, and stop the loop. Safe to repeat."""
+        with self._lock:
+            self._closing = self._interrupted = True
+            self._wake.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        with self._lock:
+            self._thread = None
+            self._end_all("the engine was closed")
+            self._settle()
+
+    def load(self, ref: ExpertRef) -> None:
+        """Bring an expert into memory and into the router; it serves from the next step on.
+
+        Raises:
+            MissingArtefact, AnchorMismatch, ManifestMismatch: see `ExpertBank.prepare`.
+            EngineError: every lane of the router is taken.
+        """
+        prepared = self._bank.prepare(ref)
+        self._between_steps(lambda: self._bank.attach(prepared))
+
+    def unload(self, name: str, digest: str = "") -> int:
+        """Drop expert `name` (one revision, if `digest` is given); returns the bytes freed.
+
+        Streams that may use it end as faults: withdraw experts, and unload what nobody uses.
+        """
+        loss = Loss(
+            EndCause.ENGINE_FAULT,
+            RefusalReason.EXPERT_UNAVAILABLE,
+            f"expert {name} was unloaded; ask again to be served without it",
+            name,
+            FinishReason.ERROR,
+        )
+        return self._remove(name, digest, loss)[1]
+
+    def loaded(self) -> frozenset[ExpertRef]:
+        """The licensed experts in memory."""
+        return self._bank.refs()
+
+    def submit(self, order: GenerationOrder, deliver: Deliver) -> None:
+        """Take in an order. `deliver` gets its Deltas and exactly one Done or Refused, from the
+        loop thread and under the engine's lock: it must be cheap and must not wait."""
+        found = self._intake.examine(order, deliver)
+        with self._lock:
+            if isinstance(found, Sequence):
+                found = self._why_no_place(found) or found
+            if isinstance(found, Refused):
+                self._outbox.append((deliver, found))
+            else:
+                self._open[order.order_id] = found
+                self._scheduler.waiting.append(found)
+            self._wake.notify_all()
+
+    def cancel(self, order_id: str) -> None:
+        """End a stream whose client has gone; unknown ids are ignored, it may just have ended."""
+        with self._lock:
+            sequence = self._open.get(order_id)
+            if sequence is not None:
+                self._end(sequence, sequence.done(FinishReason.CANCELLED))
+                self._wake.notify_all()
+
+    def withdraw(self, name: str, policy_epoch: int) -> WithdrawalAck:
+        """Stop everything expert `name` has a part in, wipe it and unload the expert.
+
+        From the moment this has the lock, no token computed with the expert is handed over; when
+        it returns, the rows are wiped and the weights are gone from memory. It does not erase
+        the file they came from.
+        """
+        loss = Loss(
+            EndCause.CONSENT_WITHDRAWN,
+            RefusalReason.NOT_PERMITTED,
+            f"policy epoch {policy_epoch} withdrew {name}; ask again to be served without it",
+            name,
+        )
+        was_loaded = any(ref.name == name for ref in self.loaded())
+        ended, freed = self._remove(name, "", loss)
+        return WithdrawalAck(name, policy_epoch, was_loaded, ended, freed)
+
+    def stats(self) -> EngineStats:
+        """The counts now."""
+        with self._lock:
+            live = sum(sequence.is_begun for sequence in self._open.values())
+            return self._counts.stats(
+                live=live,
+                waiting=len(self._open) - live,
+                kv_bytes=self._kv_bytes,
+                layout=self._layout.value,
+            )
+
+    def step(self) -> bool:
+        """One turn of the loop; False if there was nothing to compute. The loop thread calls it;
+        only who never starts the engine may call it, and then from one thread."""
+        with self._lock:
+            self._settle()
+            warrant = self._authority.warrant()  # D1
+            for sequence in list(self._scheduler):
+                self._review(sequence, warrant)  # D2
+            self._settle()
+            self._scheduler.admit()
+            plan = self._scheduler.next()
+        if plan is None:
+            return False
+        try:
+            outcome = self._forward.run(plan, lambda: self._interrupted)  # D3
+        except StepAbandoned:
+            with self._lock:
+                self._counts.steps_abandoned += 1
+            return True
+        except RoutingGuardError as wrong:
+            self._fail(str(wrong))
+            return True
+        except Exception:  # the stream's end is an edge: a step's fault ends its own rows only
+            log.exception("a step failed")
+            self._give_up(plan)
+            return True
+        with self._lock:
+            self._counts.steps += 1
+            self._release(plan, outcome, warrant)  # D4
+        return True
+
+    # ---- the loop ------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while not self._closing:
+            try:
+                worked = self.step()
+            except Exception:  # the serve loop is an edge: a bug must not leave streams hanging
+                log.exception("engine step failed")
+                self._fail("a step failed; see the engine's log")
+                worked = True
+            with self._lock:
+                while not (worked or self._closing or self._has_work()):
+                    self._wake.wait()
+
+    def _has_work(self) -> bool:
+        return bool(self._errands or self._outbox or self._open)
+
+    def _settle(self) -> None:
+        """Between steps, under the lock: clear ended rows, run errands, send what is due."""
+        self._interrupted = self._closing
+        self._post()
+        self._scheduler.clear_ended()
+        while self._errands:
+            self._errands.popleft()()
+
+    def _review(self, sequence: Sequence, warrant: Warrant | None) -> None:
+        """End `sequence` if it lost permission or an expert; else bind its lanes for this step."""
+        loss = lease.loss(sequence, warrant, self._authority)
+        if loss is None and not sequence.is_begun:
+            found = self._bank.generations(sequence.order.allowed)
+            if found is None:
+                loss = self._unavailable(sequence)
+            else:
+                sequence.generations = found
+        if loss is not None:
+            self._end(sequence, sequence.closing(loss))
+        elif sequence.lanes_version != self._bank.version:
+            sequence.lanes = self._bank.lanes(sequence.generations)
+            sequence.lanes_version = self._bank.version
+
+    def _unavailable(self, sequence: Sequence) -> Loss:
+        missing = [ref.name for ref in sequence.order.allowed if ref not in self._bank.refs()]
+        return Loss(
+            EndCause.NONE,
+            RefusalReason.EXPERT_UNAVAILABLE,
+            f"expected the loaded revision of {', '.join(missing)}, found none; "
+            "ask again once the build is loaded here",
+        )
+
+    def _release(self, plan: StepPlan, outcome: Outcome, warrant: Warrant | None) -> None:
+        """Hand out what the step computed, as far as the lease still covers it (D4)."""
+        names = self._bank.names()
+        for index, sequence in enumerate(plan.sequences):
+            if sequence.is_ended:
+                continue
+            # Asked for each sequence, not once a step: the deadline may pass between two of them.
+            if not lease.may_release(sequence, warrant, self._authority):
+                self._counts.rows_discarded += 1
+                continue
+            delta, done = self._progress.advance(plan, outcome, index, names)
+            if delta is not None:
+                self._counts.tokens_released += len(delta.token_ids)
+                self._send(sequence, delta)
+            if done is not None:
+                self._end(sequence, done)
+        self._settle()
+
+    def _send(self, sequence: Sequence, delta: Delta) -> None:
+        try:
+            sequence.deliver(delta)
+        except Exception:  # a stream's end is an edge: its reader's fault must not stop the others
+            log.exception("delivery failed; ending the stream %s", sequence.order_id)
+            self._end(sequence, sequence.done(FinishReason.CANCELLED))
+
+    def _end(self, sequence: Sequence, message: Done | Refused) -> None:
+        """Mark `sequence` ended, once; its row is wiped and `message` sent between steps."""
+        if not sequence.is_ended:
+            sequence.is_ended = True
+            self._open.pop(sequence.order_id, None)
+            self._outbox.append((sequence.deliver, message))
+
+    def _post(self) -> None:
+        while self._outbox:
+            deliver, message = self._outbox.popleft()
+            try:
+                deliver(message)
+            except Exception:  # as in `_send`; there is nobody left to tell
+                log.exception("delivery of the last message of %s failed", message.order_id)
+
+    def _end_all(self, detail: str) -> None:
+        loss = Loss(
+            EndCause.ENGINE_FAULT,
+            RefusalReason.OVERLOADED,
+            detail,
+            reason=FinishReason.ERROR,
+        )
+        for sequence in list(self._scheduler):
+            self._end(sequence, sequence.closing(loss))
+
+    def _give_up(self, plan: StepPlan) -> None:
+        with self._lock:
+            for sequence in plan.sequences:
+                detail = "the step failed inside the engine; ask again"
+                fault = EndCause.ENGINE_FAULT
+                self._end(sequence, sequence.done(FinishReason.ERROR, fault, detail=detail))
+
+    def _fail(self, detail: str) -> None:
+        """Stop serving for good: what was computed last cannot be trusted."""
+        log.critical("engine stopped: %s", detail)
+        with self._lock:
+            self._counts.fault = detail
+            self._end_all(detail)
+            self._settle()
+
+    def _why_no_place(self, sequence: Sequence) -> Refused | None:
+        order_id = sequence.order_id
+        if order_id in self._open:
+            detail = f"expected a new order, found {order_id} running; give each its own id"
+            return Refused(order_id, RefusalReason.BAD_ORDER, detail)
+        if self._closing or self._counts.fault:
+            detail = (
+                f"expected a running engine, found it stopped: {self._counts.fault or 'closed'}"
+            )
+            return Refused(order_id, RefusalReason.OVERLOADED, detail, retry=True)
+        if len(self._open) >= self._most_open:
+            detail = f"expected fewer than {self._most_open} requests here; try again shortly"
+            return Refused(order_id, RefusalReason.OVERLOADED, detail, retry=True)
+        return None
+
+    def _remove(self, name: str, digest: str, loss: Loss) -> tuple[tuple[str, ...], int]:
+        """End whoever may use an expert and drop it; (order ids ended, bytes freed)."""
+        with self._lock:
+            hit = [s for s in self._scheduler if s.may_use(name, digest)]
+            for sequence in hit:
+                self._end(sequence, sequence.closing(loss))
+            # Whoever is hit or not, the running step is given up: the weights must go now.
+            self._interrupted = True
+        freed = self._between_steps(lambda: self._bank.detach(name, digest))
+        return tuple(sequence.order_id for sequence in hit), freed
+
+    def _between_steps(self, errand: Callable[[], T]) -> T:
+        """Run `errand` in the loop thread before its next step, and return what it returns."""
+        if self._thread is None or self._thread is threading.current_thread():
+            with self._lock:
+                self._settle()
+                return errand()
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(errand())
+            except Exception as error:  # noqa: BLE001  # carried to the thread that waits for it
+                result.set_exception(error)
+
+        with self._lock:
+            self._errands.append(run)
+            self._wake.notify_all()
+        return result.result()
+
+
+def _end_ids(eos_token_id: int | list[int] | None) -> frozenset[int]:
+    if eos_token_id is None:
+        return frozenset()
+    return frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)

@@ -1,0 +1,92 @@
+"""From an order to a sequence, or to the reason why it cannot be one."""
+
+from __future__ import annotations
+
+from tokenizers import Tokenizer
+
+from modelops.contract import PUBLIC, GenerationOrder, RefusalReason, Refused
+from modelops.engine import sampling
+from modelops.engine.sequence import Deliver, Sequence
+from modelops.engine.text import TextStream, TokenBytes
+from modelops.model import tokenizer as chat
+
+
+class Intake:
+    """Checks and tokenises orders, in the thread of whoever submits them.
+
+    `max_length` is in tokens, prompt and answer together.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, anchor_digest: str, max_length: int) -> None:
+        # What a consumer types is text: a special token's name in it must not become that token.
+        self._plain = Tokenizer.from_str(tokenizer.to_str())
+        self._plain.encode_special_tokens = True
+        self._anchor_digest, self._max_length = anchor_digest, max_length
+        pieces = self._plain.get_vocab(with_added_tokens=True)
+        self._longest_piece = max(map(len, pieces))
+        self.bytes_of = TokenBytes(tokenizer)
+
+    def examine(self, order: GenerationOrder, deliver: Deliver) -> Sequence | Refused:
+        """The order as a sequence, or its refusal."""
+        wrong = _why_malformed(order)
+        if wrong:
+            return Refused(order.order_id, RefusalReason.BAD_ORDER, wrong)
+        if order.anchor_digest != self._anchor_digest:
+            return Refused(
+                order.order_id,
+                RefusalReason.UNKNOWN_BUILD,
+                f"expected a build on anchor {self._anchor_digest}, found {order.anchor_digest}; "
+                "send it to a runner of that anchor",
+                retry=True,
+            )
+        try:
+            prompt_ids = () if self._is_hopeless(order) else self._encode(order)
+        except ValueError as wrong_turn:
+            return Refused(order.order_id, RefusalReason.BAD_ORDER, str(wrong_turn))
+        too_long = self._why_too_long(order, prompt_ids)
+        if too_long:
+            return Refused(order.order_id, RefusalReason.CONTEXT_LENGTH, too_long)
+        if not prompt_ids:
+            detail = "expected a prompt of at least one token, found an empty one; send some text"
+            return Refused(order.order_id, RefusalReason.EMPTY_PROMPT, detail)
+        return Sequence(order, deliver, prompt_ids, TextStream(order.sampling.stop))
+
+    def _encode(self, order: GenerationOrder) -> tuple[int, ...]:
+        if order.turns:
+            return tuple(chat.encode_chat(self._plain, order.turns))
+        return tuple(self._plain.encode(order.prompt, add_special_tokens=False).ids)
+
+    def _is_hopeless(self, order: GenerationOrder) -> bool:
+        """Whether it is too long whatever its tokens are; spares tokenising a flood of text."""
+        size = len(order.prompt) + sum(len(turn.content) for turn in order.turns)
+        return size > self._longest_piece * self._max_length
+
+    def _why_too_long(self, order: GenerationOrder, prompt_ids: tuple[int, ...]) -> str:
+        asked = order.sampling.max_tokens
+        if self._is_hopeless(order):
+            found = f"a prompt certainly above {self._max_length}"
+        elif len(prompt_ids) + asked > self._max_length:
+            total = len(prompt_ids) + asked
+            found = f"{total} ({len(prompt_ids)} in the prompt, {asked} for the answer)"
+        else:
+            return ""
+        return (
+            f"expected at most {self._max_length} tokens in all, found {found}; "
+            "shorten the prompt or lower max_tokens"
+        )
+
+
+def _why_malformed(order: GenerationOrder) -> str:
+    names = [ref.name for ref in order.allowed]
+    if order.turns and order.prompt:
+        return "expected turns or a prompt, found both; send one of them"
+    if PUBLIC in names or len(set(names)) != len(names):
+        return (
+            f"expected each licensed expert once and no {PUBLIC!r}, found {names}; "
+            "list each once, the public expert is implied"
+        )
+    if order.top_k < 1:
+        return f"expected top_k of at least 1, found {order.top_k}; take it from the build"
+    if order.sampling.max_tokens == 0 and not order.score_prompt:
+        return "expected max_tokens of at least 1, found 0; 0 is for scoring a prompt"
+    return sampling.why_not(order.sampling)

@@ -1,0 +1,96 @@
+"""Matrix products whose rows do not notice each other.
+
+A matrix library picks its kernel by the number of rows, so the same row may sum in another order
+alone than in a batch. `steady_linear` returns modules for which it does not matter: each is
+probed once per shape, and given a few rows of zeros whenever it would be called with fewer rows
+than the probe found needed. That is what makes a request in a mixed batch equal, bit for bit, to
+the same request alone.
+
+Two layouts: *packed* (oneDNN's own order, a private copy, fast in batches) and *mapped* (the
+file's bytes as they lie, shared between processes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+PROBE_ROWS = 16
+_least_rows_of: dict[tuple[Any, ...], int] = {}
+
+
+class Layout(StrEnum):
+    """How weights lie in memory."""
+
+    PACKED = "packed"
+    MAPPED = "mapped"
+
+
+def best_layout() -> Layout:
+    """Packed where this build of torch can, else mapped."""
+    if not torch.backends.mkldnn.is_available():
+        return Layout.MAPPED
+    try:
+        _Packed(torch.zeros(2, 2))(torch.zeros(1, 2))
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return Layout.MAPPED  # the packing operators are private to torch and may go
+    return Layout.PACKED
+
+
+def steady_linear(weight_ND: torch.Tensor, layout: Layout) -> nn.Module:
+    """A module [R, D] → [R, N] without bias; a row's result is the same for any R."""
+    inner: nn.Module = _Packed(weight_ND) if layout is Layout.PACKED else _Mapped(weight_ND)
+    N, D = weight_ND.shape
+    key = (layout, N, D, weight_ND.dtype)
+    if key not in _least_rows_of:
+        _least_rows_of[key] = _least_rows(inner, D, weight_ND.dtype)
+    least = _least_rows_of[key]
+    return inner if least == 1 else _Padded(inner, least)
+
+
+class _Packed(nn.Module):
+    def __init__(self, weight_ND: torch.Tensor) -> None:
+        super().__init__()
+        # Private operators, the ones torch.compile emits; `best_layout` tries them first.
+        operators = torch.ops.mkldnn
+        self._packed = operators._reorder_linear_weight(weight_ND.detach().contiguous())  # noqa: SLF001
+        self._apply_packed: Callable[..., torch.Tensor] = operators._linear_pointwise.default  # noqa: SLF001
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._apply_packed(x, self._packed, None, "none", [], "")
+
+
+class _Mapped(nn.Module):
+    def __init__(self, weight_ND: torch.Tensor) -> None:
+        super().__init__()
+        self._weight_ND = weight_ND.detach()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self._weight_ND)
+
+
+class _Padded(nn.Module):
+    def __init__(self, inner: nn.Module, least: int) -> None:
+        super().__init__()
+        self._inner, self._least = inner, least
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.numel() // x.shape[-1]
+        if rows >= self._least:
+            return self._inner(x)
+        padded = functional.pad(x.reshape(rows, -1), (0, 0, 0, self._least - rows))
+        return self._inner(padded)[:rows].reshape(*x.shape[:-1], -1)
+
+
+@torch.inference_mode()
+def _least_rows(inner: nn.Module, width: int, dtype: torch.dtype) -> int:
+    chance = torch.Generator().manual_seed(0)
+    x = torch.randn(PROBE_ROWS, width, generator=chance).to(dtype)
+    whole = inner(x)
+    agrees = [torch.equal(inner(x[:rows]), whole[:rows]) for rows in range(1, PROBE_ROWS)]
+    return next((n + 1 for n in range(len(agrees)) if all(agrees[n:])), PROBE_ROWS)

@@ -1,0 +1,149 @@
+"""One forward: tensors for a plan, the stock layers around our feed-forward part, its outcome.
+
+Letters: B rows, S tokens of each, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import FlexOlmoConfig, FlexOlmoForCausalLM
+
+from modelops.artefacts.store import Store
+from modelops.engine import sampling
+from modelops.engine.bank import ExpertBank, load_verified
+from modelops.engine.kv import KVArena, StepKV
+from modelops.engine.linear import Layout, steady_linear
+from modelops.engine.routing import GovernedMoE, RowUse, StepDesk, StepRouting
+from modelops.engine.scheduler import StepPlan
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step computed, not yet released: per sequence of the plan.
+
+    `token_ids[i]` is the next token, None where the logits were not finite; the tuple is empty if
+    the plan asked for none (a chunk before the prompt's last, or `max_tokens` 0). `scores` are
+    log-probabilities of the prompt tokens from `start + 1` on.
+    """
+
+    token_ids: tuple[int | None, ...]
+    uses: tuple[RowUse, ...]
+    scores: tuple[float, ...] = ()
+
+
+def governed_model(
+    store: Store, anchor_digest: str, config: FlexOlmoConfig, bank: ExpertBank, desk: StepDesk,
+    layout: Layout,
+) -> FlexOlmoForCausalLM:  # fmt: skip
+    """transformers' own model of the anchor, with `GovernedMoE` for every feed-forward block.
+
+    It is built without memory and takes the shared tensors as they lie in the anchor's file.
+
+    Raises:
+        MissingArtefact: the store lacks the anchor.
+        ManifestMismatch: its weights are damaged.
+    """
+    with torch.device("meta"):
+        model = FlexOlmoForCausalLM._from_config(config, attn_implementation="sdpa")  # noqa: SLF001
+    for index, layer in enumerate(model.model.layers):
+        layer.mlp = GovernedMoE(index, bank, desk)
+    tensors = load_verified(store, store.anchor(anchor_digest).weights_digest)
+    shared = {name: tensor for name, tensor in tensors.items() if ".mlp." not in name}
+    model.load_state_dict(shared, strict=True, assign=True)
+    # The rotary table is no parameter, so it stayed on meta; the library computes it again.
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    for layer in model.model.layers:
+        for name in ATTENTION:
+            _steady(layer.self_attn, name, layout)
+    _steady(model, "lm_head", layout)
+    return model.eval().requires_grad_(False)
+
+
+class Forward:
+    """Runs plans over one model, one arena and one bank."""
+
+    def __init__(
+        self, model: FlexOlmoForCausalLM, arena: KVArena, bank: ExpertBank, desk: StepDesk
+    ) -> None:
+        self._model, self._arena, self._bank, self._desk = model, arena, bank, desk
+        self._layers = list(model.model.layers)
+        self._dtype = model.model.embed_tokens.weight.dtype
+
+    @torch.inference_mode()
+    def run(self, plan: StepPlan, is_interrupted: Callable[[], bool]) -> Outcome:
+        """Compute `plan` without changing any sequence; only arena positions not yet computed
+        are written, so running it again is harmless.
+
+        Raises:
+            StepAbandoned: `is_interrupted` said yes at some layer.
+            RoutingGuardError: the allowed sets did not cover exactly the step's tokens.
+        """
+        rows = plan.sequences
+        ids, starts = _inputs(plan)
+        S = len(ids[0])
+        cache = StepKV(self._arena, [s.row for s in rows], starts, S, self._dtype)
+        step = StepRouting(
+            [s.lanes for s in rows],
+            [s.top_k() for s in rows],
+            S,
+            len(self._bank.names()),
+            is_interrupted,
+        )
+        with self._desk.open(step):
+            hidden_BSD = self._hidden(torch.tensor(ids), cache)
+        uses = tuple(step.use(len(self._layers)))
+        if not plan.is_prefill:
+            return Outcome(self._tokens(plan, hidden_BSD[:, -1]), uses)
+        return self._prompt_outcome(plan, hidden_BSD, uses)
+
+    def _hidden(self, ids_BS: torch.Tensor, cache: StepKV) -> torch.Tensor:
+        inner = self._model.model
+        hidden_BSD = inner.embed_tokens(ids_BS)
+        rotary = inner.rotary_emb(hidden_BSD, cache.positions_BS)
+        for layer in self._layers:
+            hidden_BSD = layer(
+                hidden_BSD,
+                attention_mask=cache.mask_B1SP,
+                position_ids=cache.positions_BS,
+                past_key_values=cache,
+                position_embeddings=rotary,
+            )
+        normed_BSD: torch.Tensor = inner.norm(hidden_BSD)
+        return normed_BSD
+
+    def _prompt_outcome(
+        self, plan: StepPlan, hidden_1SD: torch.Tensor, uses: tuple[RowUse, ...]
+    ) -> Outcome:
+        sequence = plan.sequences[0]
+        scores: tuple[float, ...] = ()
+        if sequence.order.score_prompt:
+            following = sequence.prompt_ids[plan.start + 1 : plan.end + 1]
+            scores = tuple(sampling.log_shares(self._model.lm_head(hidden_1SD[0]), following))
+        is_last = plan.end == len(sequence.prompt_ids)
+        if not is_last or sequence.order.sampling.max_tokens == 0:
+            return Outcome((), uses, scores)
+        return Outcome(self._tokens(plan, hidden_1SD[:, -1]), uses, scores)
+
+    def _tokens(self, plan: StepPlan, last_BD: torch.Tensor) -> tuple[int | None, ...]:
+        logits_BV = self._model.lm_head(last_BD).float()
+        settings = [s.order.sampling for s in plan.sequences]
+        positions = [len(s.output_ids) for s in plan.sequences]
+        return tuple(sampling.choose(logits_BV, settings, positions))
+
+
+def _inputs(plan: StepPlan) -> tuple[list[list[int]], list[int]]:
+    if plan.is_prefill:
+        return [list(plan.sequences[0].prompt_ids[plan.start : plan.end])], [plan.start]
+    return [[s.next_input] for s in plan.sequences], [s.computed for s in plan.sequences]
+
+
+def _steady(owner: nn.Module, name: str, layout: Layout) -> None:
+    stock = getattr(owner, name)
+    if stock.bias is None:
+        setattr(owner, name, steady_linear(stock.weight, layout))
