@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.processes.errors import NotReady
+from worker.processes.errors import NotReady, PathUnfit
 from worker.processes.home import CODE, Home
 
 _LOG_SIZE, _LOG_COPIES = "10MB", 3
@@ -75,7 +75,7 @@ def _program(home: Home, unit: Unit) -> dict[str, str]:
         "command": _literal(shlex.join(unit.command)),
         "directory": _literal(unit.folder),
         "environment": _literal(
-            ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(environ.items()))
+            ",".join(f"{name}={_quoted(value)}" for name, value in sorted(environ.items()))
         ),
         **({"user": unit.account} if unit.account else {}),
         "priority": str(unit.order),
@@ -100,8 +100,14 @@ def _literal(text: object) -> str:
     return str(text).replace("%", "%%")
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"')
+def _quoted(value: str) -> str:
+    # supervisord takes what is between the quotes as it stands: there is no escape
+    if '"' in value or "\n" in value:
+        raise PathUnfit(
+            f"expected a value without double quotes and line breaks for a process, found "
+            f"{value!r}. Correct RECLAIM_HOME or RECLAIM_PUBLIC_URL."
+        )
+    return f'"{value}"'
 
 
 def ask(home: Home, verb: str, *arguments: object) -> Any:
