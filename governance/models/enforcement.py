@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pgtrigger
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
@@ -38,6 +39,7 @@ class RunnerLease(models.Model):
     applied_epoch = models.PositiveBigIntegerField()
     granted_at = models.DateTimeField()
     renewed_at = models.DateTimeField()
+    acked_at = models.DateTimeField(null=True)
     lease_s = models.FloatField()
     started_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
@@ -48,6 +50,18 @@ class RunnerLease(models.Model):
 
     class Meta:
         ordering = ("runner", "-started_at")
+        triggers = [
+            pgtrigger.Protect(
+                name="lease_epoch_never_decreases",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(new__applied_epoch__lt=pgtrigger.F("old__applied_epoch")),
+            ),
+            pgtrigger.Protect(
+                name="lease_closed_never_reopened",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(old__closed_at__isnull=False, new__closed_at__isnull=True),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.runner} {str(self.incarnation)[:8]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pgtrigger
 from django.db import models
 from django.db.models import F, Q
 
@@ -15,6 +16,9 @@ from governance.vocabulary import (
     RevisionState,
     Verdict,
 )
+
+
+_ENDED = [ExpertState.WITHDRAWN.value, ExpertState.ERASED.value]
 
 
 class Anchor(models.Model):
@@ -48,6 +52,13 @@ class Expert(models.Model):
 
     class Meta:
         ordering = ("name",)
+        triggers = [
+            pgtrigger.Protect(
+                name="expert_withdrawn_never_returns",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(old__state__in=_ENDED) & ~pgtrigger.Q(new__state__in=_ENDED),
+            ),
+        ]
         constraints = [
             models.CheckConstraint(
                 name="expert_name_is_not_public", condition=~Q(name=PUBLIC_EXPERT)
@@ -174,6 +185,19 @@ class Build(models.Model):
 
     class Meta:
         ordering = ("-number",)
+        triggers = [
+            pgtrigger.Protect(
+                name="build_content_never_updated",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.AnyChange("anchor", "experts", "is_router_tuned"),
+            ),
+            pgtrigger.Protect(
+                name="build_tombstoned_never_returns",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(old__state=BuildState.TOMBSTONED.value)
+                & ~pgtrigger.Q(new__state=BuildState.TOMBSTONED.value),
+            ),
+        ]
         constraints = [
             models.UniqueConstraint(
                 name="build_one_promoted",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar, Self
 
+import pgtrigger
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import RangeOperators
 from django.db import models
@@ -70,6 +71,24 @@ _PERIOD = (_Period(F("starts_at"), F("ends_at")), RangeOperators.OVERLAPS)
 _CORPUS = ("corpus", RangeOperators.EQUAL)
 
 
+TERM_FIELDS = (
+    "uses",
+    "purposes",
+    "consumers",
+    "excluded_consumers",
+    "territories",
+    "starts_at",
+    "ends_at",
+    "is_exclusive",
+    "max_extraction_rate",
+    "rate_per_million_tokens",
+    "currency",
+    "notice_days",
+    "note",
+)
+"""The fields two people agree to; `terms_digest` is over these, and they are never updated."""
+
+
 class Licence(models.Model):
     """One version of the terms for one corpus. Versions are superseded, never edited.
 
@@ -113,6 +132,13 @@ class Licence(models.Model):
 
     class Meta:
         ordering = ("-requested_at",)
+        triggers = [
+            pgtrigger.Protect(
+                name="licence_terms_never_updated",
+                operation=pgtrigger.Update,
+                condition=pgtrigger.AnyChange(*TERM_FIELDS, "corpus", "terms_digest"),
+            ),
+        ]
         constraints = [
             models.CheckConstraint(
                 name="licence_ends_after_it_starts",
