@@ -28,7 +28,7 @@ BUILD = "build.json"
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote; `files` with digests that `sha256sum` would give."""
+    """What an export wrote, in the order of file names."""
 
     build_digest: str
     folder: Path
