@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 
 import pgtrigger
 from django.contrib.postgres.fields import ArrayField
@@ -25,7 +26,7 @@ def sha256(*, unique: bool = False, blank: bool = False) -> models.CharField[str
     return models.CharField(max_length=64, validators=[hex_digest], unique=unique, blank=blank)
 
 
-def instant() -> models.DateTimeField[str, str]:
+def instant() -> models.DateTimeField[datetime | str, datetime]:
     """The moment a row was written."""
     return models.DateTimeField(default=timezone.now, editable=False)
 

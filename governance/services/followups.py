@@ -245,7 +245,7 @@ def wait_instead(former: Collection[UUID], *, after: FollowUp) -> int:
     )
 
 
-def _held(follow_up_id: UUID, worker: str) -> Any:
+def _held(follow_up_id: UUID, worker: str) -> QuerySet[FollowUp]:
     return FollowUp.objects.filter(pk=follow_up_id, state=FollowUpState.CLAIMED, claimed_by=worker)
 
 
