@@ -14,6 +14,7 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from modelops.errors import CorpusError
 
 SUFFIXES = (".jsonl", ".jsonl.xz", ".jsonl.zst", ".jsonl.gz")
 MAX_LINE_BYTES = 64 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CHUNK_BYTES = 1 << 18
 _ZSTD_INPUT_BYTES = 1 << 10  # one KiB of Zstandard can stand for 32 MiB, no more
 _XZ_MEMORY_BYTES = 256 << 20
@@ -56,6 +58,8 @@ def read(path: Path) -> Iterator[Document]:
         )
     found = 0
     for number, line in enumerate(_lines(path), start=1):
+        if number == 1:
+            line = line.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901  some editors put one
         if line.strip():
             found += 1
             yield _document(path, number, line)
@@ -111,9 +115,7 @@ def _excerpt(line: bytes) -> str:
 
 def _lines(path: Path) -> Iterator[bytes]:
     rest = b""
-    for number, chunk in enumerate(_chunks(path)):
-        if not number:
-            chunk = chunk.removeprefix(b"\xef\xbb\xbf")  # some editors put a byte order mark
+    for chunk in _chunks(path):
         *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
         if len(rest) > MAX_LINE_BYTES:
@@ -131,7 +133,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
             if path.suffix == ".zst":
                 yield from _zstd_chunks(file)
             else:
-                yield from iter(lambda opened=_decoder(path, file): opened.read(_CHUNK_BYTES), b"")
+                yield from iter(partial(_decoder(path, file).read, _CHUNK_BYTES), b"")
     except EOFError as error:
         raise CorpusError(
             f"{path.name}: expected the end of the compressed stream, found the file cut off "

@@ -17,6 +17,7 @@ from modelops.corpus.jsonl import Document
 from modelops.errors import CorpusError
 
 _RANGE = 1 << 64
+_PARTS = ("train", "heldout")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def read_set(folder: Path, key: bytes, heldout_share: float = 0.05) -> Split:
     Raises:
         CorpusError: no training file, a file that cannot be read, or nothing to hold out.
     """
-    train, heldout = (_part(folder, part) for part in ("train", "heldout"))
+    train, heldout = (_part(folder, part) for part in _PARTS)
     if train is None:
         raise CorpusError(
             f"expected {folder.name}/train.jsonl (or .xz, .zst, .gz), found none; "
@@ -73,6 +74,33 @@ def read_set(folder: Path, key: bytes, heldout_share: float = 0.05) -> Split:
     if heldout is None:
         return split(jsonl.read(train), key, heldout_share)
     return Split(train=tuple(jsonl.read(train)), heldout=tuple(jsonl.read(heldout)))
+
+
+def open_corpus(path: Path, key: bytes, heldout_share: float = 0.05) -> Split:
+    """The split of a set folder (`read_set`) or of one corpus file (`split`).
+
+    Raises:
+        CorpusError: as those two.
+    """
+    if path.is_dir():
+        return read_set(path, key, heldout_share)
+    return split(jsonl.read(path), key, heldout_share)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 (hex) over the corpus files at `path` as they lie there, names included.
+
+    Raises:
+        CorpusError: there is no corpus file.
+    """
+    parts = [path] if path.is_file() else list(filter(None, (_part(path, p) for p in _PARTS)))
+    if not parts:
+        raise CorpusError(f"expected a corpus at {path}, found none; check the path")
+    whole = hashlib.sha256()
+    for part in parts:
+        with part.open("rb") as file:
+            whole.update(part.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
 
 
 def _part(folder: Path, part: str) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import lzma
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,14 +22,14 @@ def write(path: Path, documents: Iterable[Document]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     count = 0
-    with lzma.open(part, "wb", preset=6) as file:
+    with lzma.open(part, "wb", preset=3) as file:
         for document in documents:
             file.write(_line(document))
             count += 1
     if not count:
         part.unlink()
         raise CorpusError(f"{path.name}: expected at least one document to write, found none")
-    os.replace(part, path)
+    part.replace(path)
     return count
 
 
