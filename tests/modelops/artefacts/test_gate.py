@@ -430,7 +430,7 @@ def test_an_examination_that_runs_over_a_bound_is_a_refusal(upload, limits):
 
 @pytest.mark.parametrize(
     "deed",
-    ["while True: pass", "open(sys.argv[1], 'w').write('x')", "bytes(2 << 30)"],
+    ["while True: pass", "open(sys.argv[1], 'wb', 0).write(b'x')", "bytes(2 << 30)"],
     ids=["spins", "writes", "hoards"],
 )
 def test_a_confined_process_can_neither_spin_nor_write_nor_hoard(tmp_path, deed):
