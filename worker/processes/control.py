@@ -44,7 +44,8 @@ def _silent(_: str) -> None:
     pass
 
 
-def _embedded(environ: Mapping[str, str]) -> tuple[str, ...]:
+def embedded(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The servers that are ours to run: those no URL in the environment names."""
     given = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}
     return tuple(
         name
@@ -71,19 +72,19 @@ def addresses(home: Home) -> dict[str, str]:
 
 
 def _layout(home: Home, environ: Mapping[str, str]) -> _Layout:
-    embedded = _embedded(environ)
+    ours = embedded(environ)
     asked = environ.get("RECLAIM_WEB_PORT")
     ours_run = supervision.supervisor_pid(home) is not None
-    ports = home.ports((*embedded, "web"), int(asked) if asked else None, ours_run=ours_run)
+    ports = home.ports((*ours, "web"), int(asked) if asked else None, ours_run=ours_run)
     passwords = home.passwords()
     urls = {}
-    if "postgres" in embedded:
+    if "postgres" in ours:
         urls["database_url"] = servers.database_url(ports["postgres"], passwords["postgres"])
-    if "redis" in embedded:
+    if "redis" in ours:
         urls["redis_url"] = servers.redis_url(ports["redis"], passwords["redis"])
     if addresses(home) != urls:
         home.write("servers.json", urls)
-    return _Layout(embedded, ports, passwords)
+    return _Layout(ours, ports, passwords)
 
 
 def start(
