@@ -25,13 +25,20 @@ _SHARED: list[structlog.typing.Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
+# Without the local variables: they may hold a prompt, a password or a key.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 log = structlog.stdlib.get_logger("reclaim.web")
 
 
 def arrange(lines: Lines, stream: TextIO) -> None:
     """Send every logger of this process to `stream`; repeatable, the last call wins."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if lines.as_json else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if lines.as_json
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
     structlog.configure(
         processors=[
@@ -47,7 +54,7 @@ def arrange(lines: Lines, stream: TextIO) -> None:
         foreign_pre_chain=_SHARED,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.dict_tracebacks
+            _TRACEBACKS
             if lines.as_json
             else structlog.processors.StackInfoRenderer(),
             renderer,

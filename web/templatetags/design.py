@@ -84,6 +84,7 @@ _TONES: Final[dict[str, Tone]] = {
 }
 _HOLLOW: Final = frozenset({"erased", "tombstoned", "cancelled", "superseded", "closed", "retired"})
 _LIVE: Final = frozenset({"claimed"})
+_WHY_CODES: Final = frozenset(why.value for why in Why)
 _SPECIAL_WORDS: Final = {"acks": "By acknowledgement", "expiry": "By lease expiry"}
 
 _SOON: Final = timedelta(days=3)
@@ -112,7 +113,7 @@ def is_live(value: object) -> bool:
 def words(value: object) -> str:
     """A stored code in words for people: `in_review` → "In review", a Why code → its sentence."""
     text = str(value)
-    if text in Why:
+    if text in _WHY_CODES:
         return Why(text).label
     return _SPECIAL_WORDS.get(text) or text.replace("_", " ").replace(".", " ").capitalize()
 

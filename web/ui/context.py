@@ -53,14 +53,17 @@ _FOR_ALL: Final = (("API docs", "api:docs"),)
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    """Context processor: `nav_items`, `role_label`, `policy_epoch` (None where none is known)."""
+    """Context processor: `nav_items`, `role_label`, `theme`, `policy_epoch` (None: not known)."""
+    chosen = request.COOKIES.get("reclaim-theme")
+    theme = chosen if chosen in {"light", "dark"} else ""
     account = getattr(request, "user", None)
     if account is None or not account.is_authenticated:
-        return {"nav_items": [], "role_label": "", "policy_epoch": None}
+        return {"nav_items": [], "role_label": "", "theme": theme, "policy_epoch": None}
     roles = roles_of(account)
     return {
         "nav_items": list(_visible(roles, request.path)),
         "role_label": ", ".join(role.label for role in roles),
+        "theme": theme,
         "policy_epoch": _policy_epoch(),
     }
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
+from web import access
 from web.ui.context import first_page, roles_of
 
 
-@login_required
+@access.signed_in_page
 def home(request: HttpRequest) -> HttpResponse:
     url = first_page(roles_of(request.user))
     return redirect(url) if url else render(request, "home_without_role.html")
