@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from itertools import cycle
 from math import prod
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -82,8 +83,8 @@ def execute(
             else:
                 copier.write(shard)
         copier.settle()
-    written.append(write_file(folder / INDEX, _index(shards, sum(sizes.values()))))
-    return tuple(written)
+    written.sort(key=attrgetter("name"))  # a shard that was kept is settled before its elders
+    return (*written, write_file(folder / INDEX, _index(shards, sum(sizes.values()))))
 
 
 def write_file(path: Path, content: bytes) -> WrittenFile:
