@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tokenizers import Tokenizer
 
 from modelops.contract import PUBLIC, GenerationOrder, RefusalReason, Refused
@@ -85,8 +87,15 @@ def _why_malformed(order: GenerationOrder) -> str:
             f"expected each licensed expert once and no {PUBLIC!r}, found {names}; "
             "list each once, the public expert is implied"
         )
+    if not all(map(_is_text, (order.prompt, *(turn.content for turn in order.turns)))):
+        return "expected text, found half of a surrogate pair; send well-formed Unicode"
     if order.top_k < 1:
         return f"expected top_k of at least 1, found {order.top_k}; take it from the build"
     if order.sampling.max_tokens == 0 and not order.score_prompt:
         return "expected max_tokens of at least 1, found 0; 0 is for scoring a prompt"
     return sampling.why_not(order.sampling)
+
+
+def _is_text(text: str) -> bool:
+    # JSON can spell a lone surrogate; no encoding of text can.
+    return re.search("[\ud800-\udfff]", text) is None

@@ -119,6 +119,10 @@ class Rig:
     def text(self, order_id: str) -> str:
         return "".join(m.text for m in self.heard[order_id] if isinstance(m, Delta))
 
+    def last_or_none(self, order_id: str) -> Done | Refused | None:
+        heard = self.heard[order_id]
+        return None if not heard or isinstance(heard[-1], Delta) else heard[-1]
+
     def last(self, order_id: str) -> Done | Refused:
         closing = [m for m in self.heard[order_id] if not isinstance(m, Delta)]
         assert len(closing) == 1, f"expected one closing message, found {self.heard[order_id]}"
@@ -193,9 +197,10 @@ def with_nan_expert(world: TinyWorld, folder: Path, name: str) -> ExpertRef:
 
 def assert_same_bits(rig_a: Rig, order_a: str, rig_b: Rig, order_b: str) -> None:
     """Both orders chose the same tokens from logits equal bit for bit."""
-    assert len(rig_a.logits[order_a]) == len(rig_b.logits[order_b]) > 0
-    for step, (a, b) in enumerate(zip(rig_a.logits[order_a], rig_b.logits[order_b], strict=True)):
+    mine, other = rig_a.logits[order_a], rig_b.logits[order_b]
+    for step, (a, b) in enumerate(zip(mine, other, strict=False)):
         assert torch.equal(a, b), f"logits differ at step {step} by {(a - b).abs().max()}"
+    assert len(mine) == len(other) > 0
     assert rig_a.tokens(order_a) == rig_b.tokens(order_b)
 
 

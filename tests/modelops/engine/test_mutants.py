@@ -1,0 +1,171 @@
+"""Engines made wrong on purpose: for each, the assertion that guards the promise must fail.
+
+Each test runs the very assertion that the healthy engine passes elsewhere in this folder.
+"""
+
+from unittest import mock
+
+import pytest
+import torch
+
+from modelops.engine import bank, lease, routing, runner_step
+from modelops.engine.linear import Layout
+from modelops.engine.sequence import Sequence
+from modelops.errors import RoutingGuardError
+from modelops.model.router import route
+from tests.modelops.engine import test_lease
+from tests.modelops.engine.rig import (
+    PROMPTS,
+    assert_denied_change_nothing,
+    assert_nothing_after,
+    assert_same_bits,
+    make_rig,
+    stock_answer,
+    with_nan_expert,
+)
+
+NEWS, NOTES, BIRCH = "alder-news", "alder-notes", "birch-archive"
+
+
+def minus_infinity_only(logits_TE, allowed_TE, top_k):
+    """Mutant: banned logits are −inf, but a banned place keeps its index, so it is run."""
+    shares_TE = torch.softmax(logits_TE.masked_fill(~allowed_TE, -torch.inf), dim=-1)
+    ordered_TE, experts_TE = shares_TE.sort(dim=-1, descending=True, stable=True)
+    return ordered_TE[:, :top_k], experts_TE[:, :top_k]
+
+
+def masked_after_softmax(logits_TE, allowed_TE, top_k):
+    """Mutant: denied experts take their share of the sum, and are dropped only then."""
+    shares_TE = torch.softmax(logits_TE, dim=-1).masked_fill(~allowed_TE, -1.0)
+    ordered_TE, experts_TE = shares_TE.sort(dim=-1, descending=True, stable=True)
+    filled_TK = ordered_TE[:, :top_k] >= 0
+    return ordered_TE[:, :top_k].clamp(min=0), experts_TE[:, :top_k].where(filled_TK, -1)
+
+
+def rig_pair(tiny, tmp_path):
+    clean, poisoned = make_rig(tiny), make_rig(tiny, (NEWS,))
+    for name in (NOTES, BIRCH):
+        poisoned.engine.load(with_nan_expert(tiny, tmp_path / name, name))
+    return clean, poisoned
+
+
+def assert_equals_stock(tiny):
+    rig = make_rig(tiny)
+    order = rig.ask((NEWS,), PROMPTS[3])
+    rig.run()
+    ids, logits_NV = stock_answer(tiny, (NEWS,), PROMPTS[3], 10)
+    assert rig.tokens(order) == ids
+    assert (torch.stack(rig.logits[order]) - logits_NV).abs().max() <= 1e-5
+
+
+def test_the_healthy_router_passes_what_the_mutants_must_fail(tiny, tmp_path):
+    assert_denied_change_nothing(*rig_pair(tiny, tmp_path), (NEWS,), 4)
+    assert_equals_stock(tiny)
+    assert routing.route is route
+
+
+def without_clamp(sequence):
+    return sequence.order.top_k
+
+
+def without_count(step, _layers):
+    return [routing.RowUse((0,) * step.E, (0.0,) * step.E)] * step.B
+
+
+def test_nan_weights_catch_a_router_that_runs_banned_experts_with_weight_zero(tiny, tmp_path):
+    with (
+        mock.patch.object(routing, "route", minus_infinity_only),
+        mock.patch.object(Sequence, "top_k", without_clamp),
+        mock.patch.object(routing.StepRouting, "use", without_count),
+        pytest.raises(AssertionError, match="logits differ at step 0 by nan"),
+    ):
+        assert_denied_change_nothing(*rig_pair(tiny, tmp_path), (NEWS,), 4)
+
+
+def test_the_steps_own_count_stops_an_engine_that_runs_banned_experts(tiny):
+    with (
+        mock.patch.object(routing, "route", minus_infinity_only),
+        mock.patch.object(Sequence, "top_k", without_clamp),
+    ):
+        rig = make_rig(tiny)
+        order = rig.ask((NEWS,), top_k=4)
+        rig.run()
+    assert "is not allowed" in rig.engine.stats().fault
+    assert rig.tokens(order) == []
+
+
+def test_stock_equality_catches_a_mask_after_the_softmax(tiny):
+    with mock.patch.object(routing, "route", masked_after_softmax), pytest.raises(AssertionError):
+        assert_equals_stock(tiny)
+
+
+def test_nan_weights_catch_a_mask_after_the_softmax(tiny, tmp_path):
+    with mock.patch.object(routing, "route", masked_after_softmax), pytest.raises(AssertionError):
+        assert_denied_change_nothing(*rig_pair(tiny, tmp_path), (NEWS,), 2)
+
+
+def test_an_engine_without_the_check_after_compute_is_caught(tiny):
+    rig, licensed, _ = test_lease.two_begun(tiny)
+    with (
+        mock.patch.object(lease, "may_release", return_value=True),
+        pytest.raises(AssertionError, match="although the lease had gone"),
+    ):
+        test_lease.assert_expired_warrant_releases_nothing(rig, licensed)
+
+
+def test_an_engine_that_never_decides_again_is_caught(tiny):
+    rig, licensed, _ = test_lease.two_begun(tiny)
+    before = len(rig.tokens(licensed))
+    rig.authority.revoked.add(BIRCH)
+    rig.authority.policy_epoch = 2
+    with mock.patch.object(lease, "loss", return_value=None):
+        rig.run()
+    with pytest.raises(AssertionError, match="although the lease had gone"):
+        assert_nothing_after(rig, licensed, before)
+
+
+def test_rows_that_notice_their_neighbours_are_caught(tiny):
+    def unsteady(weight_ND, _layout):
+        stock = torch.nn.Linear(*reversed(weight_ND.shape), bias=False)
+        stock.weight = torch.nn.Parameter(weight_ND.detach(), requires_grad=False)
+        return stock
+
+    with (
+        mock.patch.object(bank, "steady_linear", unsteady),
+        mock.patch.object(runner_step, "steady_linear", unsteady),
+    ):
+        rig = make_rig(tiny, layout=Layout.MAPPED)
+        orders = [rig.order((NEWS, BIRCH), prompt) for prompt in PROMPTS]
+        for order in orders:
+            rig.submit(order)
+        rig.run()
+        twins = [rig.alone(order) for order in orders]
+
+    def assert_all_alike():
+        for order, twin in zip(orders, twins, strict=True):
+            assert_same_bits(rig, order.order_id, rig, twin)
+
+    with pytest.raises(AssertionError, match="logits differ"):
+        assert_all_alike()
+
+
+def test_a_router_that_strays_stops_the_engine(tiny):
+    def stray(logits_TE, allowed_TE, top_k):
+        weights_TK, experts_TK = route(logits_TE, torch.ones_like(allowed_TE), top_k)
+        return weights_TK, experts_TK
+
+    with mock.patch.object(routing, "route", stray):
+        rig = make_rig(tiny)
+        rig.ask((NEWS,), PROMPTS[3])
+        rig.run()
+    assert "is not allowed" in rig.engine.stats().fault
+
+
+def test_a_step_made_for_other_tokens_is_refused(tiny):
+    rig = make_rig(tiny)
+    forward = rig.engine._forward
+    with pytest.raises(RoutingGuardError, match="found none"):
+        forward._model(torch.tensor([[5, 6]]))
+    step = routing.StepRouting([(0,)], [1], tokens_per_row=1, lanes_in_use=4)
+    with forward._desk.open(step), pytest.raises(RoutingGuardError, match="1 tokens each"):
+        forward._model(torch.tensor([[5, 6]]))

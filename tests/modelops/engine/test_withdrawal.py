@@ -1,0 +1,221 @@
+"""Withdrawal while streams run: at once, nothing late, nothing left, nobody else disturbed."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from modelops.contract import Delta, EndCause, ExpertRef, FinishReason, RefusalReason, Sampling
+from modelops.errors import RoutingGuardError
+from tests.modelops.engine.rig import PROMPTS, make_rig
+
+NEWS, NOTES, BIRCH = "alder-news", "alder-notes", "birch-archive"
+LONG = Sampling(max_tokens=60, temperature=0)
+
+
+def wait_for(condition, seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.001)
+
+
+def started(tiny, **settings):
+    rig = make_rig(tiny, **settings)
+    rig.engine.start()
+    return rig
+
+
+def test_withdrawal_under_load_lets_no_token_out_and_disturbs_nobody(tiny):
+    rig = started(tiny, max_rows=12)
+    sets = [(NEWS,), (NEWS, BIRCH), (BIRCH,), (), (NOTES,), (NOTES, BIRCH)] * 2
+    orders = [rig.order(s, PROMPTS[i % 5], sampling=LONG) for i, s in enumerate(sets)]
+    for order in orders:
+        rig.submit(order)
+    wait_for(lambda: all(len(rig.tokens(o.order_id)) > 3 for o in orders))
+    ack = rig.engine.withdraw(BIRCH, policy_epoch=2)
+    at_return = {o.order_id: len(rig.heard[o.order_id]) for o in orders}
+    hit = {o.order_id for o in orders if BIRCH in [r.name for r in o.allowed]}
+    assert set(ack.streams_ended) == hit
+    assert ack.was_loaded
+    assert ack.freed_bytes > 0
+    spared = [o for o in orders if o.order_id not in hit]
+    wait_for(lambda: all(rig.last_or_none(o.order_id) for o in spared))
+    rig.engine.close()
+    for order_id in hit:
+        done = rig.last(order_id)
+        assert len(rig.heard[order_id]) == at_return[order_id], "something came after the ack"
+        assert done.finish_reason is FinishReason.CONTENT_FILTER
+        assert (done.cause, done.expert) == (EndCause.CONSENT_WITHDRAWN, BIRCH)
+    calm = make_rig(tiny)
+    for order in spared:
+        alone = calm.alone(order)
+        assert rig.tokens(order.order_id) == calm.tokens(alone)
+        assert rig.last(order.order_id).tally.routed == calm.last(alone).tally.routed
+
+
+def test_a_running_step_is_abandoned_at_the_next_layer(tiny):
+    rig = make_rig(tiny)
+    order, other = rig.ask((BIRCH,)), rig.ask((NEWS,))
+    rig.run(steps=3)
+    before = len(rig.tokens(order))
+    reached, go_on = threading.Event(), threading.Event()
+    run = rig.engine._bank.run
+    layers = []
+
+    def slow(layer, lane, x_ND):
+        layers.append(layer)
+        reached.set()
+        go_on.wait(5)
+        return run(layer, lane, x_ND)
+
+    rig.engine._bank.run = slow
+    rig.engine.start()
+    assert reached.wait(5)
+    withdrawing = threading.Thread(target=rig.engine.withdraw, args=(BIRCH, 2))
+    withdrawing.start()
+    wait_for(lambda: rig.engine._interrupted)
+    layers.clear()
+    rig.engine._bank.run = run
+    go_on.set()
+    withdrawing.join(5)
+    assert not withdrawing.is_alive()
+    wait_for(lambda: rig.last_or_none(other))
+    rig.engine.close()
+    assert 1 not in layers, "the second layer of the abandoned step was computed"
+    assert rig.engine.stats().steps_abandoned == 1
+    assert len(rig.tokens(order)) == before
+    assert rig.last(order).cause is EndCause.CONSENT_WITHDRAWN
+    calm = make_rig(tiny)
+    alone = calm.ask((NEWS,))
+    calm.run()
+    assert rig.tokens(other) == calm.tokens(alone)
+
+
+def test_after_a_withdrawal_the_weights_and_the_rows_are_gone(tiny):
+    rig = make_rig(tiny)
+    order = rig.ask((BIRCH,), sampling=LONG)
+    rig.run(steps=5)
+    ack = rig.engine.withdraw(BIRCH, 2)
+    size = sum(t.nbytes for t in _expert_tensors(tiny, BIRCH))
+    assert ack.freed_bytes == size
+    assert rig.engine.loaded() == {rig.refs[NEWS], rig.refs[NOTES]}
+    assert BIRCH not in rig.engine._bank.names()
+    arena = rig.engine._forward._arena
+    assert not any(half.any() for half in (*arena.keys_LRHPW, *arena.values_LRHPW))
+    assert rig.last(order).cause is EndCause.CONSENT_WITHDRAWN
+
+
+def test_a_waiting_order_of_the_expert_is_refused_and_a_later_one_too(tiny):
+    rig = make_rig(tiny, max_rows=1)
+    rig.ask((NEWS,))
+    waiting = rig.ask((BIRCH,))
+    rig.run(steps=2)
+    rig.engine.withdraw(BIRCH, 2)
+    later = rig.ask((BIRCH,))
+    rig.run()
+    assert rig.last(waiting).reason is RefusalReason.NOT_PERMITTED
+    assert rig.last(later).reason is RefusalReason.EXPERT_UNAVAILABLE
+    assert rig.last(later).retry
+
+
+def test_withdrawing_what_is_not_loaded_is_acknowledged_as_such(tiny):
+    rig = make_rig(tiny, (NEWS,))
+    ack = rig.engine.withdraw(BIRCH, 9)
+    assert (ack.was_loaded, ack.streams_ended, ack.freed_bytes) == (False, (), 0)
+    assert (ack.expert, ack.policy_epoch) == (BIRCH, 9)
+
+
+def test_withdrawing_from_inside_a_delivery_does_not_lock_up(tiny):
+    rig = make_rig(tiny)
+    acks = []
+    order = rig.order((BIRCH,), sampling=LONG)
+
+    def deliver(message):
+        if isinstance(message, Delta):
+            acks.append(rig.engine.withdraw(BIRCH, 2))
+
+    rig.engine.submit(order, deliver)
+    rig.engine.start()
+    wait_for(lambda: acks)
+    rig.engine.close()
+    assert [ack.streams_ended for ack in acks] == [(order.order_id,)]
+
+
+def test_an_expert_may_come_back_and_serves_as_before(tiny):
+    rig = make_rig(tiny)
+    first = rig.ask((BIRCH,))
+    rig.run()
+    rig.engine.withdraw(BIRCH, 2)
+    rig.engine.load(rig.refs[BIRCH])
+    again = rig.ask((BIRCH,))
+    rig.run()
+    assert rig.tokens(first) == rig.tokens(again)
+
+
+def test_a_generation_is_never_given_again(tiny):
+    rig = make_rig(tiny)
+    bank, ref = rig.engine._bank, rig.refs[BIRCH]
+    old = bank.generations((ref,))
+    rig.engine.unload(BIRCH)
+    rig.engine.load(ref)
+    assert bank.generations((ref,)) != old
+    with pytest.raises(Exception, match="unloaded since"):
+        bank.lanes(old)
+
+
+def test_a_load_between_steps_leaves_running_streams_as_they_were(tiny):
+    rig = make_rig(tiny, (BIRCH,))
+    order = rig.ask((BIRCH,))
+    rig.run(steps=4)
+    rig.engine.load(rig.refs[NEWS])  # sorts before birch-archive, so its lane moves
+    rig.run()
+    calm = make_rig(tiny, (BIRCH,))
+    alone = calm.ask((BIRCH,))
+    calm.run()
+    assert all(
+        torch.equal(a, b) for a, b in zip(rig.logits[order], calm.logits[alone], strict=True)
+    )
+
+
+def test_unloading_what_a_stream_uses_ends_it_as_a_fault(tiny):
+    rig = make_rig(tiny)
+    order = rig.ask((BIRCH,))
+    rig.run(steps=3)
+    assert rig.engine.unload(BIRCH) > 0
+    rig.run()
+    done = rig.last(order)
+    assert (done.finish_reason, done.cause) == (FinishReason.ERROR, EndCause.ENGINE_FAULT)
+    assert rig.engine.unload(BIRCH) == 0
+
+
+def test_an_order_for_another_revision_is_unavailable(tiny):
+    rig = make_rig(tiny)
+    rig.refs[BIRCH] = ExpertRef(BIRCH, "0" * 64)
+    rig.authority.live = frozenset(rig.refs.values())
+    order = rig.ask((BIRCH,))
+    rig.run()
+    assert rig.last(order).reason is RefusalReason.EXPERT_UNAVAILABLE
+
+
+def test_a_wrong_router_stops_the_engine_for_good(tiny):
+    rig = make_rig(tiny)
+
+    def wrong(*_):
+        raise RoutingGuardError("expected nothing, found a test")
+
+    rig.engine._forward._hidden = wrong
+    order = rig.ask((BIRCH,))
+    rig.run()
+    assert rig.last(order).cause is EndCause.ENGINE_FAULT
+    assert rig.engine.stats().fault
+    later = rig.ask(())
+    rig.run()
+    assert rig.last(later).reason is RefusalReason.OVERLOADED
+
+
+def _expert_tensors(tiny, name):
+    from modelops.artefacts.tensors import load
+
+    return load(tiny.bundles[name] / "weights.safetensors").values()
