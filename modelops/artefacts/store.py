@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -113,6 +114,18 @@ class Store:
             return Erasure(digest, status.st_size, True, status.st_nlink, _drop_pages(blob))
         finally:
             os.close(blob)
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what writers that died left unfinished before this instant; how many files.
+
+        An expert's bytes may lie among them, so an erasure is complete only after a sweep.
+        """
+        swept = 0
+        for left in (self.root / "incoming").glob("*"):
+            if left.stat().st_mtime < before.timestamp():
+                left.unlink(missing_ok=True)
+                swept += 1
+        return swept
 
     def put_anchor(self, folder: Path) -> str:
         """Take in an anchor's bundle folder and return the anchor digest.

@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import stat
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -123,6 +124,18 @@ def test_erasing_one_blob_leaves_the_others(store):
     kept, gone = store.put_bytes(b"kept"), store.put_bytes(b"gone")
     store.erase(gone)
     assert store.read(kept) == b"kept"
+
+
+def test_a_sweep_removes_what_a_dead_writer_left_and_no_living_ones_work(store):
+    digest = store.put_bytes(b"kept")
+    left, fresh = store.root / "incoming" / "left", store.root / "incoming" / "fresh"
+    left.write_bytes(b"half an expert")
+    fresh.write_bytes(b"being written")
+    os.utime(left, (1_000_000, 1_000_000))
+    assert store.sweep(before=datetime.fromtimestamp(2_000_000, UTC)) == 1
+    assert not left.exists()
+    assert fresh.exists()
+    assert store.read(digest) == b"kept"
 
 
 def test_a_bundle_whose_weights_are_not_the_manifests_is_refused(own_tiny):
