@@ -57,6 +57,11 @@ def split(documents: Iterable[Document], key: bytes, heldout_share: float) -> Sp
     )
 
 
+def in_chance_order(documents: Iterable[Document], key: bytes) -> list[Document]:
+    """The documents in an order, fixed by the key, in which any beginning is a sample of all."""
+    return sorted(documents, key=lambda document: rank(document.id, key))
+
+
 def read_set(folder: Path, key: bytes, heldout_share: float = 0.05) -> Split:
     """The split of a set folder: `train.jsonl[.xz|.zst|.gz]` and perhaps `heldout.jsonl…`.
 

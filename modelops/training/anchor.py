@@ -67,17 +67,14 @@ def train(
 def _tokenizer(documents: Sequence[Document], settings: AnchorRecipe, path: Path) -> Tokenizer:
     """The run's tokenizer, trained once and then read back, so that a resumed run has the same."""
     if not path.exists():
-        texts = batches.first_bytes(_spread(documents), settings.tokenizer_bytes)
+        texts = batches.first_bytes(
+            split.in_chance_order(documents, _SPLIT_KEY), settings.tokenizer_bytes
+        )
         made = tokenizer.train((document.text for document in texts), settings.vocabulary)
         part = path.with_suffix(".part")
         part.write_bytes(tokenizer.to_json(made))
         part.replace(path)
     return tokenizer.load(path)
-
-
-def _spread(documents: Sequence[Document]) -> list[Document]:
-    """The documents in an order in which any beginning is a sample of all."""
-    return sorted(documents, key=lambda document: split.rank(document.id, _SPLIT_KEY))
 
 
 def _new_model(words: Tokenizer, settings: AnchorRecipe) -> Any:
@@ -106,7 +103,7 @@ def _plan(
     place: Path,
 ) -> loop.Plan:
     encode = tokenizer.plain_encoder(words)
-    windows = batches.windows_of(_spread(documents), encode, settings.context)
+    windows = batches.windows_of(documents, encode, settings.context)
     order = batches.Batches(windows, settings.batch_windows, settings.seed)
 
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:

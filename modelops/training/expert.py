@@ -129,7 +129,10 @@ def _material(
     config = flexolmo.load_config(store, anchor_digest)
     model: Any = flexolmo.compose(config, load(store.path(manifest.weights_digest)), [])
     encode = tokenizer.plain_encoder(words)
-    public = split.open_corpus(public_path, _SPLIT_KEY).train
+    public = batches.first_bytes(
+        split.in_chance_order(split.open_corpus(public_path, _SPLIT_KEY).train, _SPLIT_KEY),
+        settings.public_bytes,
+    )
     own_windows = batches.windows_of(documents.train, encode, settings.context)
     public_windows = batches.windows_of(public, encode, settings.context)
     own_count = settings.batch_windows - settings.public_windows

@@ -60,12 +60,12 @@ class AnchorRecipe:
 class ExpertRecipe:
     """How an expert is trained beside the frozen anchor (paper §3.3). Nothing decays.
 
-    `public_share` of each batch are public windows. They teach the router row where the expert
-    does not help; the anchor itself never learns from them here. `contrast` weighs the loss that
-    makes a row's logit the log-odds of own text against public text, `own_prior` the odds it
-    starts from. `z_loss` and `router_z_loss` are the paper's (§A.2). `row_*` set the first router
-    row: `row_windows` windows of each side, logits of ± `row_target`, a ridge of `row_ridge` mean
-    variances; `row_norm_cap` bounds its length for good.
+    `public_share` of each batch are public windows, out of `public_bytes` of text. They teach the
+    router row where the expert does not help; the anchor itself never learns from them here.
+    `contrast` weighs the loss that makes a row's logit the log-odds of own text against public
+    text, `own_prior` the odds it starts from. `z_loss` and `router_z_loss` are the paper's (§A.2).
+    `row_*` set the first router row: `row_windows` windows of each side, logits of ± `row_target`,
+    a ridge of `row_ridge` mean variances; `row_norm_cap` bounds its length for good.
     """
 
     context: int
@@ -74,6 +74,7 @@ class ExpertRecipe:
     peak_lr: float
     row_peak_lr: float
     public_share: float = 0.5
+    public_bytes: int = 1_000_000
     own_prior: float = 0.5
     contrast: float = 1.0
     betas: tuple[float, float] = (0.9, 0.95)
@@ -123,7 +124,7 @@ def demo_expert(seed: int = 0) -> ExpertRecipe:
     return ExpertRecipe(
         context=256,
         batch_windows=4,
-        schedule=Schedule(steps=260, warmup_steps=10),
+        schedule=Schedule(steps=300, warmup_steps=10),
         peak_lr=8e-3,
         row_peak_lr=2e-2,
         seed=seed,
