@@ -1,4 +1,4 @@
-"""The log as files anyone may copy: C2SP tlog-tiles (tiles of 256 hashes, entry bundles, checkpoint).
+"""The log as files anyone may copy: C2SP tlog-tiles (tiles of 256 hashes, entries, checkpoint).
 
     checkpoint
     tile/0/x001/234            a full tile, 8,192 bytes, never written again
@@ -191,8 +191,8 @@ class TileFolder:
 
     def _is_published(self, level: int | str, tile: int, width: int) -> bool:
         """Whether the published checkpoint reaches as far as this partial tile does."""
-        span = TILE_WIDTH ** (0 if level == "entries" else int(level))
-        return (tile * TILE_WIDTH + width) * span <= self.size()
+        depth = 0 if level == "entries" else int(level)
+        return (tile * TILE_WIDTH + width) << TILE_LEVELS * depth <= self.size()
 
     @contextmanager
     def _held(self) -> Iterator[None]:
