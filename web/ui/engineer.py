@@ -1,0 +1,241 @@
+"""Pages of engineers: experts and their revisions, runs, builds, runners, audits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import Prefetch
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import path
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from governance.errors import GovernanceError
+from governance.models import (
+    Build,
+    Expert,
+    ExpertRevision,
+    Finding,
+    FollowUp,
+    PolicySnapshot,
+    RunnerLease,
+)
+from governance.services import builds, experts
+from governance.vocabulary import FollowUpKind, FollowUpState, Role
+from web import access
+from web.ui import forms
+
+app_name = "engineer"
+ROWS_A_PAGE = 25
+
+
+@access.staff_page(Role.ENGINEER)
+def experts_page(request: HttpRequest) -> HttpResponse:
+    """Every expert with its newest revision and what its audit found."""
+    revisions = ExpertRevision.objects.order_by("-number").prefetch_related("findings")
+    rows = Expert.objects.select_related("owner", "corpus").prefetch_related(
+        Prefetch("revisions", queryset=revisions)
+    )
+    served = Build.objects.filter(state="promoted").first()
+    names = {entry["name"] for entry in served.experts} if served else set()
+    return render(request, "engineer/experts.html", {"experts": rows, "served": names})
+
+
+@access.staff_page(Role.ENGINEER)
+def expert_page(request: HttpRequest, name: str) -> HttpResponse:
+    """One expert: its revisions, gate reports and findings; train, audit, ask for activation."""
+    expert = access.expert_for(request, name, or_staff=(Role.ENGINEER,))
+    paths = _paths_of_last_training(expert)
+    context = {
+        "expert": expert,
+        "revisions": expert.revisions.prefetch_related("findings").order_by("-number"),
+        "runs": _runs_about(expert)[:10],
+        "audit_form": forms.AuditForm(initial=paths),
+        "training_form": forms.TrainingForm(
+            initial={
+                "corpus_path": paths.get("members_path", ""),
+                "heldout_path": paths.get("controls_path", ""),
+            }
+        ),
+    }
+    return render(request, "engineer/expert.html", context)
+
+
+@require_POST
+@access.staff_page(Role.ENGINEER)
+def order_training(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Train on our workers."""
+    expert = access.expert_for(request, name, or_staff=(Role.ENGINEER,))
+    by, form = access.staff(request, Role.ENGINEER), forms.TrainingForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Say where the training documents are.")
+        return redirect("engineer:expert", name)
+    try:
+        experts.order_training(expert, order=form.cleaned_data, by=by, at=timezone.now())
+        messages.success(request, f"Training of {expert} is ordered.")
+    except GovernanceError as error:
+        messages.error(request, error.message)
+        return redirect("engineer:expert", name)
+    return redirect("engineer:runs")
+
+
+@require_POST
+@access.staff_page(Role.ENGINEER)
+def order_audit(request: HttpRequest, identity: str) -> HttpResponseBase:
+    """Audit a revision again."""
+    revision = _revision(identity)
+    by, form = access.staff(request, Role.ENGINEER), forms.AuditForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Say where the training and held-out documents are.")
+        return redirect("engineer:expert", revision.expert.name)
+    try:
+        experts.order_audit(revision, order=form.cleaned_data, by=by, at=timezone.now())
+        messages.success(request, f"An audit of {revision} is ordered.")
+    except GovernanceError as error:
+        messages.error(request, error.message)
+        return redirect("engineer:expert", revision.expert.name)
+    return redirect("engineer:runs")
+
+
+@require_POST
+@access.staff_page(Role.ENGINEER)
+def request_activation(request: HttpRequest, identity: str) -> HttpResponseBase:
+    """Ask legal staff to activate a revision that has passed."""
+    revision, by = _revision(identity), access.staff(request, Role.ENGINEER)
+    try:
+        experts.request_activation(revision, by=by, at=timezone.now())
+        messages.success(request, f"Activation of {revision} is requested; legal staff decides.")
+    except GovernanceError as error:
+        messages.error(request, error.message)
+    return redirect("engineer:expert", revision.expert.name)
+
+
+@access.staff_page(Role.ENGINEER)
+def runs_page(request: HttpRequest) -> HttpResponse:
+    """Long work with live progress, newest first. htmx asks for the rows alone."""
+    rows = FollowUp.objects.all()
+    kind, state = request.GET.get("kind", ""), request.GET.get("state", "")
+    if kind in FollowUpKind:
+        rows = rows.filter(kind=kind)
+    if state in FollowUpState:
+        rows = rows.filter(state=state)
+    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "kind": kind,
+        "state": state,
+        "kinds": FollowUpKind.choices(),
+        "states": FollowUpState.choices(),
+        "titles": _titles(list(page.object_list)),
+        "is_live": any(row.state in (FollowUpState.DUE, FollowUpState.CLAIMED) for row in page),
+    }
+    is_part = bool(getattr(request, "htmx", False))
+    return render(request, "engineer/_runs.html" if is_part else "engineer/runs.html", context)
+
+
+@access.staff_page(Role.ENGINEER)
+def builds_page(request: HttpRequest) -> HttpResponse:
+    """Builds, newest first, and the form that plans another."""
+    form = forms.BuildForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        by = access.staff(request, Role.ENGINEER)
+        try:
+            build = builds.plan_current(
+                reason=form.cleaned_data["reason"], by=by, at=timezone.now()
+            )
+        except GovernanceError as error:
+            forms.show_refusal(form, error)
+        else:
+            messages.success(request, f"{build} is planned from what is active now.")
+            return redirect("engineer:builds")
+    rows = Build.objects.select_related("anchor", "withdrawal__expert")
+    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    return render(request, "engineer/builds.html", {"page": page, "form": form})
+
+
+@access.staff_page(Role.ENGINEER)
+def build_page(request: HttpRequest, number: int) -> HttpResponse:
+    """One build: experts by name and digest, files, proof."""
+    build = Build.objects.select_related("anchor", "withdrawal__expert").filter(number=number)
+    found = build.first()
+    if found is None:
+        raise Http404
+    return render(request, "engineer/build.html", {"build": found})
+
+
+@access.staff_page(Role.ENGINEER)
+def runners_page(request: HttpRequest) -> HttpResponse:
+    """Runners, the policy epoch each has applied, and what each holds. htmx asks for the rows."""
+    now = timezone.now()
+    newest = PolicySnapshot.objects.values_list("policy_epoch", flat=True).first()
+    leases = RunnerLease.objects.select_related("loaded_build").order_by("-renewed_at")[
+        :ROWS_A_PAGE
+    ]
+    rows = [(lease, _lease_state(lease, now)) for lease in leases]
+    is_part = bool(getattr(request, "htmx", False))
+    template = "engineer/_runners.html" if is_part else "engineer/runners.html"
+    return render(request, template, {"rows": rows, "newest": newest})
+
+
+@access.staff_page(Role.ENGINEER)
+def audits_page(request: HttpRequest) -> HttpResponse:
+    """What audits found, newest first."""
+    rows = Finding.objects.select_related("revision__expert__owner")
+    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    return render(request, "engineer/audits.html", {"page": page})
+
+
+def _revision(identity: str) -> ExpertRevision:
+    found = ExpertRevision.objects.select_related("expert").filter(pk=identity).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _runs_about(expert: Expert) -> Any:
+    subjects = [expert.pk, *expert.revisions.values_list("pk", flat=True)]
+    return FollowUp.objects.filter(subject_id__in=subjects)
+
+
+def _paths_of_last_training(expert: Expert) -> dict[str, str]:
+    run = FollowUp.objects.filter(kind=FollowUpKind.TRAIN, subject_id=expert.pk).first()
+    order = run.order if run else {}
+    return {
+        "members_path": order.get("corpus_path", ""),
+        "controls_path": order.get("heldout_path", ""),
+    }
+
+
+def _titles(runs: list[FollowUp]) -> dict[Any, str]:
+    """What each run is about, in words: two queries for all of them."""
+    ids = {run.subject_id for run in runs}
+    named = {e.pk: e.name for e in Expert.objects.filter(pk__in=ids)}
+    named |= {
+        r.pk: str(r) for r in ExpertRevision.objects.select_related("expert").filter(pk__in=ids)
+    }
+    named |= {b.pk: str(b) for b in Build.objects.filter(pk__in=ids)}
+    return {run.pk: named.get(run.subject_id, run.subject_kind) for run in runs}
+
+
+def _lease_state(lease: RunnerLease, now: Any) -> str:
+    if lease.closed_at is not None:
+        return "closed"
+    return "serving" if (now - lease.renewed_at).total_seconds() <= lease.lease_s else "stale"
+
+
+urlpatterns = [
+    path("experts/", experts_page, name="experts"),
+    path("experts/<slug:name>/", expert_page, name="expert"),
+    path("experts/<slug:name>/training/", order_training, name="training-order"),
+    path("revisions/<uuid:identity>/audit/", order_audit, name="audit-order"),
+    path("revisions/<uuid:identity>/activation/", request_activation, name="activation-request"),
+    path("runs/", runs_page, name="runs"),
+    path("builds/", builds_page, name="builds"),
+    path("builds/<int:number>/", build_page, name="build"),
+    path("runners/", runners_page, name="runners"),
+    path("audits/", audits_page, name="audits"),
+]

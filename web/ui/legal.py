@@ -1,0 +1,277 @@
+"""Pages of legal staff: owners, licences, approvals, what is due, the log."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import Count, Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import path
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from governance.errors import GovernanceError
+from governance.log import verify
+from governance.models import (
+    DataOwner,
+    Ending,
+    Expert,
+    ExpertRevision,
+    FollowUp,
+    Licence,
+    LogCheckpoint,
+    LogLeaf,
+)
+from governance.services import corpora, experts, licences, owners
+from governance.vocabulary import FollowUpKind, FollowUpState, LicenceState, RevisionState, Role
+from web import access
+from web.ui import forms
+
+app_name = "legal"
+ROWS_A_PAGE = 25
+SOON = timedelta(days=90)
+
+
+@access.staff_page(Role.LEGAL)
+def owners_page(request: HttpRequest) -> HttpResponse:
+    """Every data owner, and the form that takes on another."""
+    form = forms.OwnerForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        by = access.staff(request, Role.LEGAL)
+        try:
+            owner = owners.register(**form.cleaned_data, by=by, at=timezone.now())
+        except GovernanceError as error:
+            forms.show_refusal(form, error)
+        else:
+            messages.success(request, f"{owner} is registered.")
+            return redirect("legal:owner", owner.slug)
+    rows = DataOwner.objects.annotate(
+        expert_count=Count("experts", distinct=True),
+        licence_count=Count("corpora__licences", distinct=True),
+    )
+    wanted = request.GET.get("find", "").strip()
+    if wanted:
+        rows = rows.filter(Q(legal_name__icontains=wanted) | Q(slug__icontains=wanted))
+    page = Paginator(rows.order_by("legal_name"), ROWS_A_PAGE).get_page(request.GET.get("page"))
+    return render(request, "legal/owners.html", {"page": page, "form": form, "wanted": wanted})
+
+
+@access.staff_page(Role.LEGAL)
+def owner_page(request: HttpRequest, slug: str) -> HttpResponse:
+    """One owner: its corpora, experts, licences and members."""
+    owner = access.owner_for(request, slug, or_staff=(Role.LEGAL,))
+    form = forms.CorpusForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        by = access.staff(request, Role.LEGAL)
+        try:
+            corpus = corpora.describe(
+                owner, **form.cleaned_data, languages=[], by=by, at=timezone.now()
+            )
+        except GovernanceError as error:
+            forms.show_refusal(form, error)
+        else:
+            messages.success(request, f"{corpus} is described. Request its licence next.")
+            return redirect("legal:owner", slug)
+    context = {
+        "owner": owner,
+        "form": form,
+        "corpora": owner.corpora.prefetch_related("licences"),
+        "experts": owner.experts.select_related("corpus"),
+        "members": owner.memberships.select_related("account"),
+        "licences": _listed(Licence.objects.filter(corpus__owner=owner)),
+    }
+    return render(request, "legal/owner.html", context)
+
+
+@access.staff_page(Role.LEGAL)
+def licences_page(request: HttpRequest) -> HttpResponse:
+    """Every licence, filtered by state."""
+    rows = Licence.objects.all()
+    state = request.GET.get("state", "")
+    if state in LicenceState:
+        rows = rows.filter(state=state)
+    order = request.GET.get("sort", "-requested_at")
+    allowed = {"reference", "starts_at", "ends_at", "requested_at"}
+    rows = rows.order_by(order if order.lstrip("-") in allowed else "-requested_at")
+    page = Paginator(_listed(rows), ROWS_A_PAGE).get_page(request.GET.get("page"))
+    context = {"page": page, "state": state, "states": forms.licence_choices()}
+    return render(request, "legal/licences.html", context)
+
+
+@access.staff_page(Role.LEGAL)
+def request_licence(request: HttpRequest) -> HttpResponse:
+    """Ask for a licence; a colleague decides."""
+    form = forms.LicenceForm(
+        request.POST or None, initial={"corpus": request.GET.get("corpus"),
+                                       "starts_on": timezone.now().date()}
+    )  # fmt: skip
+    if request.method == "POST" and form.is_valid():
+        by = access.staff(request, Role.LEGAL)
+        try:
+            licence = licences.request(
+                form.cleaned_data["corpus"], terms=form.terms(), by=by, at=timezone.now()
+            )
+        except GovernanceError as error:
+            forms.show_refusal(form, error)
+        else:
+            messages.success(request, f"{licence} is requested. A second person approves it.")
+            return redirect("legal:licence", licence.reference)
+    status = 422 if form.errors else 200
+    return render(request, "legal/licence_request.html", {"form": form}, status=status)
+
+
+@access.staff_page(Role.LEGAL)
+def licence_page(request: HttpRequest, reference: str) -> HttpResponse:
+    """One licence: in plain words, its terms, its history, and what may be done with it now."""
+    licence = _licence(reference)
+    account = access.staff(request, Role.LEGAL)
+    return render(
+        request,
+        "legal/licence.html",
+        {
+            "licence": licence,
+            "plain_words": licences.plain_words(licence),
+            "endings": licence.endings.select_related("ended_by"),
+            "experts": Expert.objects.filter(corpus=licence.corpus),
+            "is_in_force": Licence.objects.in_force(timezone.now()).filter(pk=licence.pk).exists(),
+            "is_own_request": licence.requested_by_id == account.pk,
+            "end_form": forms.EndLicenceForm(),
+        },
+    )
+
+
+@require_POST
+@access.staff_page(Role.LEGAL)
+def decide_licence(request: HttpRequest, reference: str, verb: str) -> HttpResponseBase:
+    """Approve or reject, never one's own request."""
+    licence, by = _licence(reference), access.staff(request, Role.LEGAL)
+    act = {"approve": licences.approve, "reject": licences.reject}.get(verb)
+    if act is None:
+        raise Http404
+    try:
+        act(licence, by=by, at=timezone.now(), note=request.POST.get("note", ""))
+        messages.success(request, f"{licence} is {verb}{'d' if verb == 'approve' else 'ed'}.")
+    except GovernanceError as error:
+        messages.error(request, error.message)
+    return redirect("legal:licence", reference)
+
+
+@require_POST
+@access.staff_page(Role.LEGAL)
+def end_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
+    """End or pause a licence."""
+    licence, by = _licence(reference), access.staff(request, Role.LEGAL)
+    form = forms.EndLicenceForm(request.POST)
+    if form.is_valid():
+        try:
+            licences.end(licence, **form.cleaned_data, by=by, at=timezone.now())
+            messages.success(request, f"{licence}: {form.cleaned_data['instrument']} is in effect.")
+        except GovernanceError as error:
+            messages.error(request, error.message)
+    else:
+        messages.error(request, "Say which instrument applies, and why.")
+    return redirect("legal:licence", reference)
+
+
+@access.staff_page(Role.LEGAL)
+def approvals_page(request: HttpRequest) -> HttpResponse:
+    """What waits for a second person: licences and activations."""
+    waiting = _listed(Licence.objects.filter(state=LicenceState.REQUESTED))
+    revisions = (
+        ExpertRevision.objects.filter(state=RevisionState.ACTIVATION_REQUESTED)
+        .select_related("expert__owner", "activation_requested_by")
+        .prefetch_related("findings")
+    )
+    context = {
+        "licences": waiting.order_by("requested_at"),
+        "revisions": revisions,
+        "account": access.staff(request, Role.LEGAL),
+    }
+    return render(request, "legal/approvals.html", context)
+
+
+@require_POST
+@access.staff_page(Role.LEGAL)
+def decide_activation(request: HttpRequest, identity: str, verb: str) -> HttpResponseBase:
+    """Approve or reject the activation of a revision."""
+    by = access.staff(request, Role.LEGAL)
+    revision = ExpertRevision.objects.select_related("expert").filter(pk=identity).first()
+    act = {"approve": experts.approve_activation, "reject": experts.reject_activation}.get(verb)
+    if revision is None or act is None:
+        raise Http404
+    try:
+        act(revision, by=by, at=timezone.now())
+        messages.success(request, f"Activation of {revision}: {verb} is recorded.")
+    except GovernanceError as error:
+        messages.error(request, error.message)
+    return redirect("legal:approvals")
+
+
+@access.staff_page(Role.LEGAL)
+def due_page(request: HttpRequest) -> HttpResponse:
+    """What runs out soon, what has failed, which gaps in policy wait for a person."""
+    now = timezone.now()
+    ending = Licence.objects.in_force(now).filter(ends_at__lte=now + SOON)
+    gaps = FollowUp.objects.filter(kind=FollowUpKind.RESOLVE_GAP).exclude(state=FollowUpState.DONE)
+    context = {
+        "licences": _listed(ending).order_by("ends_at"),
+        "gaps": gaps,
+        "failed": FollowUp.objects.filter(state=FollowUpState.FAILED)[:ROWS_A_PAGE],
+        "endings": Ending.objects.select_related("licence", "expert", "ended_by")[:10],
+    }
+    return render(request, "legal/due.html", context)
+
+
+@access.staff_page(Role.LEGAL, Role.AUDITOR)
+def log_page(request: HttpRequest) -> HttpResponse:
+    """The tamper-evident log, newest first, and its last signed checkpoint."""
+    rows = LogLeaf.objects.order_by("-seq")
+    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "events": [verify.readable(leaf) for leaf in page.object_list],
+        "checkpoint": LogCheckpoint.objects.first(),
+    }
+    return render(request, "legal/log.html", context)
+
+
+@require_POST
+@access.staff_page(Role.LEGAL, Role.AUDITOR)
+def verify_log(request: HttpRequest) -> HttpResponse:
+    """Check the whole log now and say what was found."""
+    report = verify.verify(keys=settings.RECLAIM_KEYS)
+    return render(request, "legal/_verification.html", {"report": report})
+
+
+def _listed(rows: QuerySet[Licence]) -> QuerySet[Licence]:
+    return rows.select_related("corpus__owner", "requested_by", "decided_by").prefetch_related(
+        "endings"
+    )
+
+
+def _licence(reference: str) -> Licence:
+    found = _listed(Licence.objects.filter(reference=reference)).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+urlpatterns = [
+    path("owners/", owners_page, name="owners"),
+    path("owners/<slug:slug>/", owner_page, name="owner"),
+    path("licences/", licences_page, name="licences"),
+    path("licences/new/", request_licence, name="licence-request"),
+    path("licences/<slug:reference>/", licence_page, name="licence"),
+    path("licences/<slug:reference>/end/", end_licence, name="licence-end"),
+    path("licences/<slug:reference>/<slug:verb>/", decide_licence, name="licence-decide"),
+    path("approvals/", approvals_page, name="approvals"),
+    path("revisions/<uuid:identity>/<slug:verb>/", decide_activation, name="activation-decide"),
+    path("due/", due_page, name="due"),
+    path("log/", log_page, name="log"),
+    path("log/verify/", verify_log, name="log-verify"),
+]

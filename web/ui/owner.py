@@ -1,0 +1,137 @@
+"""Pages of a data owner: what its experts did and earned, one Withdraw button, the evidence."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import path
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from governance import selectors
+from governance.errors import GovernanceError
+from governance.models import ConsentEvent, Licence, Withdrawal
+from governance.services import certificates, consent, licences
+from governance.vocabulary import CertificateStage, ExpertState
+from web import access
+
+app_name = "owner"
+
+
+@access.owner_page
+def experts_page(request: HttpRequest) -> HttpResponse:
+    """Each of the owner's experts with state, use and money so far."""
+    owners = access.owners_of(request)
+    rows = selectors.owner_experts(owners, at=timezone.now())
+    return render(request, "owner/experts.html", {"rows": rows, "owners": owners})
+
+
+@access.owner_page
+def expert_page(request: HttpRequest, name: str) -> HttpResponse:
+    """One expert: use, money, licences, consent, and the way out."""
+    expert = access.expert_for(request, name)
+    now = timezone.now()
+    in_force = Licence.objects.in_force(now).filter(corpus=expert.corpus_id)
+    records = expert.consents.select_related("licence").prefetch_related("events")
+    events = ConsentEvent.objects.filter(record__expert=expert).select_related("actor")
+    context = {
+        "expert": expert,
+        "figures": selectors.expert_figures(expert, at=now),
+        "licences": [(licence, licences.plain_words(licence)) for licence in in_force],
+        "waiting": _waiting_for_consent(expert.corpus_id, records),
+        "events": events.order_by("-at"),
+        "withdrawal": Withdrawal.objects.filter(expert=expert).first(),
+        "may_withdraw": expert.state not in (ExpertState.WITHDRAWN, ExpertState.ERASED),
+        "consumers": selectors.consumers_of(expert, at=now),
+    }
+    return render(request, "owner/expert.html", context)
+
+
+@require_POST
+@access.owner_page
+def give_consent(request: HttpRequest, name: str, reference: str) -> HttpResponseBase:
+    """Consent under an approved licence."""
+    expert = access.expert_for(request, name)
+    licence = Licence.objects.filter(corpus=expert.corpus_id, reference=reference).first()
+    if licence is None:
+        raise Http404
+    by = access.person(request).account
+    try:
+        consent.give(expert, licence=licence, by=by, at=timezone.now(), method="owner page")
+        messages.success(request, f"Consent under {licence} is recorded.")
+    except GovernanceError as error:
+        messages.error(request, error.message)
+    return redirect("owner:expert", name)
+
+
+@require_POST
+@access.owner_page
+def withdraw(request: HttpRequest, name: str) -> HttpResponseBase:
+    """The one click. What follows is written in the same transaction and cannot be lost."""
+    expert = access.expert_for(request, name)
+    withdrawal = consent.withdraw(
+        expert,
+        by=access.person(request).account,
+        at=timezone.now(),
+        reason=request.POST.get("reason", ""),
+        method="owner page",
+    )
+    return redirect("owner:withdrawal", withdrawal.pk)
+
+
+@access.owner_page
+def withdrawal_page(request: HttpRequest, identity: str) -> HttpResponse:
+    """How far a withdrawal is: live until the last certificate. htmx asks for the state alone."""
+    withdrawal = access.withdrawal_for(request, identity, or_staff=())
+    progress = selectors.withdrawal_progress(withdrawal)
+    issued = {certificate.stage: certificate for certificate in withdrawal.certificates.all()}
+    wanted = (CertificateStage.BLOCKED, CertificateStage.UNLOADED, CertificateStage.REBUILT)
+    context = {
+        "withdrawal": withdrawal,
+        "progress": progress,
+        "certificates": [(stage, issued.get(stage)) for stage in wanted],
+        "is_complete": all(stage in issued for stage in wanted),
+    }
+    is_part = bool(getattr(request, "htmx", False))
+    template = "owner/_withdrawal.html" if is_part else "owner/withdrawal.html"
+    return render(request, template, context)
+
+
+@access.owner_page
+def certificate(request: HttpRequest, identity: str) -> HttpResponse:
+    """The certificate as a ZIP that anyone can check without us."""
+    withdrawal = access.withdrawal_for(request, identity, or_staff=())
+    response = HttpResponse(certificates.bundle(withdrawal), content_type="application/zip")
+    name = f"withdrawal-{withdrawal.expert.name}.zip"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+@access.owner_page
+def certificates_page(request: HttpRequest) -> HttpResponse:
+    """Every withdrawal of the owner, with its certificates."""
+    rows = (
+        Withdrawal.objects.filter(expert__owner__in=access.owners_of(request))
+        .select_related("expert")
+        .prefetch_related("certificates")
+    )
+    return render(request, "owner/certificates.html", {"withdrawals": rows})
+
+
+def _waiting_for_consent(corpus_id: object, records: object) -> list[Licence]:
+    consented = {record.licence_id for record in records}  # type: ignore[attr-defined]
+    found = Licence.objects.in_force(timezone.now()).filter(corpus=corpus_id)
+    return [licence for licence in found if licence.pk not in consented]
+
+
+urlpatterns = [
+    path("", experts_page, name="experts"),
+    path("experts/<slug:name>/", expert_page, name="expert"),
+    path("experts/<slug:name>/consent/<slug:reference>/", give_consent, name="consent"),
+    path("experts/<slug:name>/withdraw/", withdraw, name="withdraw"),
+    path("withdrawals/", certificates_page, name="certificates"),
+    path("withdrawals/<uuid:identity>/", withdrawal_page, name="withdrawal"),
+    path("withdrawals/<uuid:identity>/certificate.zip", certificate, name="certificate"),
+]
