@@ -34,8 +34,9 @@ class Problem:
 def differences(now: Mapping[int, bytes], was: Sequence[bytes]) -> list[Problem]:
     """How the leaf hashes `now` (by number) differ from what they were.
 
-    Leaves beyond `len(was)` are looked at only for events that were pushed there. An event that only stands elsewhere because another one was taken out or put in before it is
-    not named. Equal events (equal bytes) are told apart by their place alone.
+    Leaves beyond `len(was)` are looked at only for events that were pushed there. An event that
+    only stands elsewhere because another one was taken out or put in before it is not named.
+    Equal events (equal bytes) are told apart by their place alone.
     """
     moved_from, foreign = _paired(now, was)
     kept = set(moved_from.values())
@@ -94,7 +95,7 @@ def _out_of_order(moved_from: Mapping[int, int]) -> list[Problem]:
 
 def _longest_rising(numbers: Sequence[int]) -> set[int]:
     """The positions of one longest strictly rising subsequence (patience sorting)."""
-    if all(before < after for before, after in pairwise(numbers):
+    if all(before < after for before, after in pairwise(numbers)):
         return set(range(len(numbers)))
     smallest: list[int] = []  # smallest last number of a run of each length
     holder: list[int] = []  # its position
