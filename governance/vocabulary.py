@@ -252,6 +252,7 @@ class EventTag(Labelled):
     LICENCE_APPROVED = "licence.approved"
     LICENCE_REJECTED = "licence.rejected"
     LICENCE_ENDED = "licence.ended"
+    LICENCE_RESUMED = "licence.resumed"
     CONSENT_GIVEN = "consent.given"
     CONSENT_WITHDRAWN = "consent.withdrawn"
     ANCHOR_REGISTERED = "anchor.registered"

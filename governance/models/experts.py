@@ -17,7 +17,6 @@ from governance.vocabulary import (
     Verdict,
 )
 
-
 _ENDED = [ExpertState.WITHDRAWN.value, ExpertState.ERASED.value]
 
 

@@ -51,7 +51,9 @@ class LicenceQuerySet(models.QuerySet["Licence"]):
 
     def in_force(self, at: datetime) -> Self:
         """Approved, begun, not run out and not ended at `at`."""
-        ended = Ending.objects.filter(licence=models.OuterRef("pk"), effective_at__lte=at)
+        ended = Ending.objects.filter(
+            licence=models.OuterRef("pk"), effective_at__lte=at, lifts=None
+        ).exclude(lifted_by__effective_at__lte=at)
         return (
             self.approved()
             .filter(starts_at__lte=at)
@@ -61,13 +63,20 @@ class LicenceQuerySet(models.QuerySet["Licence"]):
 
 
 class _Period(Func):
-    """The half-open period of a licence as a range PostgreSQL can compare."""
+    """The half-open period a licence really fills, as a range PostgreSQL can compare.
+
+    From `starts_at` to the earlier of `ends_at` and `stops_at`; empty where it stopped before it
+    began, so that an ended exclusive licence makes room for the next.
+    """
 
     function = "TSTZRANGE"
-    template = "%(function)s(%(expressions)s, '[)')"
+    template = (
+        '%(function)s("starts_at", GREATEST("starts_at", LEAST('
+        "COALESCE(\"ends_at\", 'infinity'), COALESCE(\"stops_at\", 'infinity'))), '[)')"
+    )
 
 
-_PERIOD = (_Period(F("starts_at"), F("ends_at")), RangeOperators.OVERLAPS)
+_PERIOD = (_Period(), RangeOperators.OVERLAPS)
 _CORPUS = ("corpus", RangeOperators.EQUAL)
 
 
@@ -93,6 +102,8 @@ class Licence(models.Model):
     """One version of the terms for one corpus. Versions are superseded, never edited.
 
     `consumers`, `territories`: null means any. `ends_at` is exclusive; null is open-ended.
+    `stops_at` is when an act ended it, if one did; it is derived from `Ending`, which is what
+    counts, and serves the exclusion constraints alone.
     """
 
     id = identity()
@@ -105,6 +116,7 @@ class Licence(models.Model):
     territories = words(null=True)
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True, blank=True)
+    stops_at = models.DateTimeField(null=True, editable=False)
     is_exclusive = models.BooleanField(default=False)
     max_extraction_rate = models.FloatField(
         default=0.01, help_text="upper bound of the audited extraction rate that may be served"

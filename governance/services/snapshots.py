@@ -1,0 +1,232 @@
+"""Policy snapshots: what rows say now, compiled into the policy of one numbered epoch.
+
+Publishing is part of the act that changes policy, in its transaction and under the policy lock, so
+a policy epoch exists exactly when its cause is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Prefetch, Q
+
+from governance.errors import NotFound
+from governance.log import events
+from governance.models import (
+    Build,
+    Ending,
+    Expert,
+    ExpertRevision,
+    Finding,
+    FollowUp,
+    Licence,
+    PolicySnapshot,
+)
+from governance.policy.compiler import compile_snapshot
+from governance.policy.types import (
+    BuildRef,
+    ExpertRef,
+    Gap,
+    Grant,
+    Snapshot,
+    Standing,
+    read_grant,
+    read_standing,
+)
+from governance.services import followups, locks
+from governance.vocabulary import (
+    BuildState,
+    EventTag,
+    FollowUpKind,
+    FollowUpState,
+    LicenceState,
+    RevisionState,
+)
+
+_APPROVED = (RevisionState.ACTIVATED, RevisionState.SUPERSEDED)
+
+
+def publish(*, reason: str, build: Build | None = None, at: datetime) -> PolicySnapshot:
+    """Compile and publish the next policy epoch.
+
+    Args:
+        reason: the act, for people.
+        build: the build it speaks about; default the promoted one, and without one a snapshot
+            that names no expert, so that the epoch still rises.
+    """
+    with locks.policy_act():
+        build = build or (
+            Build.objects.select_related("anchor").filter(state=BuildState.PROMOTED).first()
+        )
+        newest = PolicySnapshot.objects.order_by("-policy_epoch").first()
+        compiled = compile_snapshot(
+            newest.policy_epoch + 1 if newest else 1,
+            _build_ref(build) if build else None,
+            standings(build) if build else [],
+            grants(build, at) if build else [],
+        )
+        published = PolicySnapshot.objects.create(
+            policy_epoch=compiled.policy_epoch,
+            digest=compiled.digest,
+            body=compiled.to_body(),
+            build=build,
+            reason=reason[:200],
+            published_at=at,
+        )
+        _tell_of_gaps(compiled.gaps, compiled.policy_epoch, at)
+        locks.wake(locks.Channel.POLICY, str(compiled.policy_epoch))
+    return published
+
+
+def current() -> Snapshot | None:
+    """The newest policy; None until a build has been promoted."""
+    newest = PolicySnapshot.objects.order_by("-policy_epoch").first()
+    if newest is None or newest.build_id is None:
+        return None
+    return Snapshot.from_body(newest.body)
+
+
+def read(policy_epoch: int) -> Snapshot:
+    """The policy of one epoch, exactly as it was published.
+
+    Raises:
+        NotFound: no such epoch.
+    """
+    found = PolicySnapshot.objects.filter(pk=policy_epoch).first()
+    if found is None:
+        raise NotFound(f"expected a published policy epoch, found none numbered {policy_epoch}.")
+    return Snapshot.from_body(found.body)
+
+
+def _build_ref(build: Build) -> BuildRef:
+    return BuildRef(
+        digest=build.digest,
+        anchor_digest=build.anchor.digest,
+        top_k=build.top_k,
+        experts=tuple(ExpertRef(row["name"], row["digest"]) for row in build.experts),
+    )
+
+
+def standings(build: Build) -> list[Standing | Gap]:
+    """How each expert of `build` stands, whatever its licences say.
+
+    A revision once approved may be served while the build with its successor is being made; one
+    that never was approved, or was erased, may not.
+    """
+    in_build = {row["name"]: row["digest"] for row in build.experts}
+    revisions = ExpertRevision.objects.filter(
+        Q(state=RevisionState.ACTIVATED) | Q(state__in=_APPROVED, digest__in=in_build.values())
+    ).prefetch_related(Prefetch("findings", Finding.objects.order_by("-found_at")))
+    experts = Expert.objects.filter(name__in=in_build).prefetch_related(
+        Prefetch("revisions", revisions), _endings()
+    )
+    return [_standing(expert, in_build[expert.name]) for expert in experts]
+
+
+def _standing(expert: Expert, digest: str) -> Standing | Gap:
+    approved = {revision.digest: revision for revision in expert.revisions.all()}
+    newest = next((one for one in approved.values() if one.state == RevisionState.ACTIVATED), None)
+    revision = approved.get(digest) or newest
+    finding = next(iter(revision.findings.all()), None) if revision else None
+    fields: dict[str, Any] = {
+        "digest": revision.digest if revision else None,
+        "state": expert.state,
+        "verdict": finding.verdict if finding else None,
+        "extraction_rate": finding.rate_high if finding else None,
+        "stops": _stops(expert.endings.all()),
+    }
+    return read_standing(expert.name, fields)
+
+
+def grants(build: Build, at: datetime) -> Iterator[Grant | Gap]:
+    """What every approved licence grants on the experts of `build`, ended ones included.
+
+    A version is left out once its approved successor has begun; until then both are in, each with
+    its own window, so the change-over needs no republishing.
+    """
+    names: dict[Any, list[str]] = {}
+    in_build = [row["name"] for row in build.experts]
+    for name, corpus_id in Expert.objects.filter(name__in=in_build).values_list(
+        "name", "corpus_id"
+    ):
+        names.setdefault(corpus_id, []).append(name)
+    begun = Licence.objects.filter(
+        supersedes=OuterRef("pk"), state=LicenceState.APPROVED, starts_at__lte=at
+    )
+    licences = (
+        Licence.objects.filter(corpus__in=names, state=LicenceState.APPROVED)
+        .exclude(Exists(begun))
+        .prefetch_related(_endings())
+    )
+    for licence in licences:
+        fields = {name: getattr(licence, name) for name in _GRANT_FIELDS}
+        fields["stops"] = _stops(licence.endings.all())
+        for name in names[licence.corpus_id]:
+            yield read_grant(name, licence.reference, fields)
+
+
+_GRANT_FIELDS = (
+    "uses",
+    "purposes",
+    "starts_at",
+    "ends_at",
+    "consumers",
+    "excluded_consumers",
+    "territories",
+    "max_extraction_rate",
+)
+
+
+def _endings() -> Prefetch[str, Any, str]:
+    standing = Ending.objects.filter(lifts=None).select_related("lifted_by")
+    return Prefetch("endings", standing)
+
+
+def _stops(endings: Iterable[Ending]) -> list[dict[str, Any]]:
+    stops = []
+    for ending in endings:
+        lifting = getattr(ending, "lifted_by", None)
+        ends_at = lifting.effective_at if lifting else None
+        if ends_at is None or ends_at > ending.effective_at:
+            stops.append(
+                {
+                    "instrument": ending.instrument,
+                    "starts_at": ending.effective_at,
+                    "ends_at": ends_at,
+                }
+            )
+    return stops
+
+
+def _tell_of_gaps(gaps: Iterable[Gap], policy_epoch: int, at: datetime) -> None:
+    """Tell legal staff of what could not be read, once for each gap that nobody works on yet."""
+    for gap in gaps:
+        expert_id = Expert.objects.values_list("pk", flat=True).filter(name=gap.expert).first()
+        if expert_id is None:
+            continue
+        order = {"expert": gap.expert, "licence": gap.licence, "problem": gap.problem}
+        is_known = FollowUp.objects.filter(
+            kind=FollowUpKind.RESOLVE_GAP,
+            subject_id=expert_id,
+            order=order,
+            state__in=(FollowUpState.DUE, FollowUpState.CLAIMED),
+        ).exists()
+        if is_known:
+            continue
+        followups.open(
+            FollowUpKind.RESOLVE_GAP,
+            subject_kind="expert",
+            subject_id=expert_id,
+            cause=f"policy epoch {policy_epoch} could not read {gap.licence or gap.expert}",
+            order=order,
+            at=at,
+        )
+        events.stage(
+            EventTag.POLICY_GAP_FOUND,
+            subject=f"expert:{gap.expert}",
+            by=None,
+            at=at,
+            details={"policy_epoch": policy_epoch, **order},
+        )

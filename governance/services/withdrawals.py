@@ -1,0 +1,139 @@
+"""What follows a withdrawal until it is true everywhere, and until the bytes are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+
+from governance.errors import UnlawfulMove
+from governance.log import events
+from governance.models import Expert, ExpertFence, ExpertRevision, RunnerLease, Withdrawal
+from governance.services import locks
+from governance.services.leases import CLOCK_MARGIN
+from governance.vocabulary import EventTag, ExpertState, QuiescedBy, RevisionState
+
+
+def try_settle(withdrawal: Withdrawal, *, waited_s: float, at: datetime) -> bool:
+    """Settle a withdrawal if it is true on every runner by now (trust design, 2.2, W2 and W3).
+
+    It is when every open lease has acknowledged the policy epoch, or when the coordinator has
+    waited one lease length and the clock margin since it saw the commit. Settled once, it stays.
+
+    Args:
+        waited_s: by the caller's own monotonic clock since it first saw the committed row. A
+            coordinator that takes over begins at 0 again: later, never wrong.
+    """
+    with transaction.atomic():
+        locks.hold_alone(locks.Lock.POLICY)
+        locks.hold_alone(locks.Lock.USAGE)
+        found = Withdrawal.objects.select_for_update().get(pk=withdrawal.pk)
+        if found.quiesced_at is not None:
+            return True
+        open_leases = list(RunnerLease.objects.filter(closed_at=None).order_by("runner"))
+        behind = [lease for lease in open_leases if lease.applied_epoch < found.policy_epoch]
+        longest_s = max([found.lease_s, *(lease.lease_s for lease in open_leases)])
+        if behind and waited_s < longest_s * (1 + CLOCK_MARGIN):
+            return False
+        _settle(found, open_leases, behind, waited_s, at)
+    return True
+
+
+def _settle(
+    withdrawal: Withdrawal,
+    open_leases: list[RunnerLease],
+    behind: list[RunnerLease],
+    waited_s: float,
+    at: datetime,
+) -> None:
+    closed = RunnerLease.objects.filter(closed_at__gte=withdrawal.committed_at)
+    withdrawal.settled = [
+        *(_line(lease, "expired" if lease in behind else "acked") for lease in open_leases),
+        *(_line(lease, "closed") for lease in closed),
+    ]
+    withdrawal.quiesced_at = at
+    withdrawal.quiesced_by = QuiescedBy.EXPIRY if behind else QuiescedBy.ACKS
+    withdrawal.save(update_fields=["settled", "quiesced_at", "quiesced_by"])
+    ExpertFence.objects.filter(expert_id=withdrawal.expert_id).update(is_quiesced=True)
+    _close_silent(behind, at)
+    events.stage(
+        EventTag.WITHDRAWAL_QUIESCED,
+        subject=f"expert:{withdrawal.expert.name}",
+        by=None,
+        at=at,
+        details={
+            "policy_epoch": withdrawal.policy_epoch,
+            "quiesced_by": withdrawal.quiesced_by,
+            "waited_s": round(waited_s, 3),
+            "settled": withdrawal.settled,
+        },
+    )
+
+
+def _line(lease: RunnerLease, how: str) -> dict[str, Any]:
+    return {
+        "incarnation": str(lease.incarnation),
+        "runner": lease.runner,
+        "how": how,
+        "applied_epoch": lease.applied_epoch,
+        "acked_at": lease.acked_at.isoformat() if lease.acked_at else None,
+    }
+
+
+def _close_silent(behind: list[RunnerLease], at: datetime) -> None:
+    """End incarnations not heard of for a whole lease, so that they hold up no later withdrawal.
+
+    One that renews, and is merely slow to acknowledge, holds the new epoch and may go on.
+    """
+    for lease in behind:
+        silent_s = (at - lease.renewed_at).total_seconds()
+        if silent_s > lease.lease_s * (1 + CLOCK_MARGIN):
+            RunnerLease.objects.filter(pk=lease.pk).update(closed_at=at, loaded=[])
+
+
+def record_erased(
+    withdrawal: Withdrawal, *, evidence: Mapping[str, Any], at: datetime
+) -> Withdrawal:
+    """Note that the expert's bytes are destroyed, with what shows it. Repeating it changes nothing.
+
+    Raises:
+        UnlawfulMove: the withdrawal is not settled: a runner might still read the bytes.
+    """
+    with transaction.atomic():
+        found = Withdrawal.objects.select_for_update().get(pk=withdrawal.pk)
+        if found.erased_at is not None:
+            return found
+        if found.quiesced_at is None:
+            raise UnlawfulMove(
+                f"expected the {found} to be settled on every runner before its bytes go, found "
+                "it still being enforced. Wait for it."
+            )
+        found.erased_at, found.erasure = at, dict(evidence)
+        found.save(update_fields=["erased_at", "erasure"])
+        Expert.objects.filter(pk=found.expert_id).update(state=ExpertState.ERASED)
+        ExpertRevision.objects.filter(expert_id=found.expert_id).update(state=RevisionState.ERASED)
+        events.stage(
+            EventTag.EXPERT_ERASED,
+            subject=f"expert:{found.expert.name}",
+            by=None,
+            at=at,
+            details={"evidence": dict(evidence)},
+        )
+    return found
+
+
+def progress(withdrawal: Withdrawal) -> dict[str, int]:
+    """How many runners confirmed, for the live counter: `confirmed` of `runners`."""
+    if withdrawal.quiesced_at is not None:
+        acked = sum(1 for line in withdrawal.settled if line["how"] != "expired")
+        return {"confirmed": acked, "runners": len(withdrawal.settled)}
+    leases = RunnerLease.objects.filter(
+        Q(closed_at=None) | Q(closed_at__gte=withdrawal.committed_at)
+    )
+    confirmed = leases.filter(
+        Q(applied_epoch__gte=withdrawal.policy_epoch) | Q(closed_at__isnull=False)
+    )
+    return {"confirmed": confirmed.count(), "runners": leases.count()}
