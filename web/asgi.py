@@ -1,25 +1,25 @@
 """ASGI entry point with three lanes, because they want three things of a server.
 
-Static files need no Django at all. Gateway requests keep the
-event loop: they carry an API key and no session, so none of the page middleware applies to them.
-Pages and the REST API run the whole middleware chain in one thread per request.
+Static files need no Django at all. Gateway requests keep the event loop: they carry an API key and
+no session, so none of the page middleware applies to them. Pages and the REST API run the whole
+middleware chain in one thread per request.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import django
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.exception import convert_exception_to_response
 from django.db import connection
-from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class GatewayLane(ASGIHandler):
@@ -29,7 +29,8 @@ class GatewayLane(ASGIHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        self._middleware_chain = convert_exception_to_response(self._get_response_async)
+        answer = self._get_response_async  # type: ignore[attr-defined] # the stubs omit it
+        self._middleware_chain = convert_exception_to_response(answer)
 
 
 class StaticLane:

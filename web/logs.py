@@ -54,9 +54,7 @@ def arrange(lines: Lines, stream: TextIO) -> None:
         foreign_pre_chain=_SHARED,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _TRACEBACKS
-            if lines.as_json
-            else structlog.processors.StackInfoRenderer(),
+            _TRACEBACKS if lines.as_json else structlog.processors.StackInfoRenderer(),
             renderer,
         ],
     )

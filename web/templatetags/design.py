@@ -145,8 +145,14 @@ def utc_date(at: datetime) -> str:
 
 @register.filter
 def due_words(at: datetime) -> str:
-    """Distance from now in its largest unit: "in 3 days", "5 min overdue"."""
-    return distance_words(at - timezone.now())
+    """A deadline's distance from now in its largest unit: "in 3 days", "5 min overdue"."""
+    return distance_words(at - timezone.now(), "overdue")
+
+
+@register.filter
+def distance(at: datetime) -> str:
+    """An instant's distance from now in its largest unit: "in 3 days", "5 min ago"."""
+    return distance_words(at - timezone.now(), "ago")
 
 
 @register.filter
@@ -157,14 +163,17 @@ def due_tone(at: datetime) -> Tone:
     return "waiting" if left < _SOON else "neutral"
 
 
-def distance_words(left: timedelta) -> str:
-    """`left` in words, the unit cut down, never rounded up: a deadline must not look further off."""
+def distance_words(left: timedelta, past: str) -> str:
+    """`left` in words, cut down and never rounded up: a deadline must not look further off.
+
+    `past` follows the distance where `left` is negative. app.js says the same.
+    """
     seconds = int(abs(left).total_seconds())
     for name, size in (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         count = seconds // size
         if count:
             unit = "days" if name == "day" and count != 1 else name
-            return f"in {count} {unit}" if left > timedelta(0) else f"{count} {unit} overdue"
+            return f"in {count} {unit}" if left > timedelta(0) else f"{count} {unit} {past}"
     return "now"
 
 

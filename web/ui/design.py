@@ -27,6 +27,11 @@ class SampleRow:
     ends_at: datetime
     digest: str
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end binds nobody any more."""
+        return self.state in {ExpertState.WITHDRAWN, ExpertState.ERASED}
+
 
 class SampleForm(forms.Form):
     """One field of each kind; filled wrongly on purpose to show the errors."""

@@ -116,13 +116,13 @@ function localise(root) {
 }
 
 // The same words as `distance_words` on the server.
-function distanceWords(left_s) {
+function distanceWords(left_s, past) {
   const seconds = Math.floor(Math.abs(left_s));
   for (const [name, size] of UNITS) {
     const count = Math.floor(seconds / size);
     if (!count) continue;
     const unit = name === "day" && count !== 1 ? "days" : name;
-    return left_s > 0 ? `in ${count} ${unit}` : `${count} ${unit} overdue`;
+    return left_s > 0 ? `in ${count} ${unit}` : `${count} ${unit} ${past}`;
   }
   return "now";
 }
@@ -130,9 +130,10 @@ function distanceWords(left_s) {
 function tick() {
   for (const clock of document.querySelectorAll("[data-clock]")) {
     const left_s = (new Date(clock.dateTime) - Date.now()) / SECOND_MS;
-    const said = distanceWords(left_s);
+    const isQuiet = clock.hasAttribute("data-quiet");
+    const said = distanceWords(left_s, isQuiet ? "ago" : "overdue");
     if (clock.textContent !== said) clock.textContent = said;
-    if (left_s < 0 && !clock.hasAttribute("data-quiet")) clock.dataset.tone = "stopped";
+    if (left_s < 0 && !isQuiet) clock.dataset.tone = "stopped";
   }
 }
 
