@@ -135,6 +135,17 @@ def test_numbers_that_are_not_finite_are_refused(upload, value, name):
     assert [(r.code, r.tensor) for r in report.refusals] == [(Code.NOT_FINITE, name)]
 
 
+@pytest.mark.parametrize("place", [0, 700, -1])
+def test_a_tensor_read_in_many_pieces_is_examined_in_every_one(upload, monkeypatch, place):
+    whole = upload.examine()
+    monkeypatch.setattr(gate.scan, "SCAN_BYTES", 64)
+    assert upload.examine() == whole
+    named = upload.tensors()
+    named[GATE_0].view(-1)[place] = torch.nan
+    upload.write(named)
+    assert upload.codes() == [Code.NOT_FINITE]
+
+
 @pytest.mark.parametrize("bits", [0x7FC0, 0x7F80, 0xFF80, 0x7F81])
 def test_numbers_that_are_not_finite_are_found_in_bfloat16_too(bits):
     words = torch.tensor([0x3F80, bits], dtype=torch.int32).to(torch.uint16)
