@@ -159,9 +159,7 @@ def withdraw(
         NotPermitted: the person speaks neither for the owner nor as legal staff.
     """
     with policy_act():
-        expert = (
-            Expert.objects.select_for_update(of=("self",)).select_related("owner").get(pk=expert.pk)
-        )
+        expert = _locked(expert)
         _check_speaks_for(expert, by)
         first = Withdrawal.objects.filter(expert=expert).first()
         if first is not None:
@@ -302,6 +300,11 @@ def _certify(
     withdrawal: Withdrawal, stage: CertificateStage, after: FollowUp, cause: str, at: datetime
 ) -> None:
     _open(FollowUpKind.CERTIFY, withdrawal, cause, at, order={"stage": stage.value}, after=after)
+
+
+def _locked(expert: Expert) -> Expert:
+    rows = Expert.objects.select_for_update(of=("self",)).select_related("owner", "corpus")
+    return rows.get(pk=expert.pk)
 
 
 def _check_speaks_for(expert: Expert, by: Account | None) -> None:

@@ -1,0 +1,196 @@
+"""Whether an expert serves: activated by two people, suspended, resumed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from governance.errors import FourEyes, UnlawfulMove
+from governance.log import events
+from governance.models import (
+    Account,
+    Anchor,
+    Build,
+    Ending,
+    Expert,
+    ExpertRevision,
+)
+from governance.services import builds, snapshots
+from governance.services.experts import rows
+from governance.services.locks import policy_act
+from governance.vocabulary import (
+    BuildState,
+    EventTag,
+    ExpertState,
+    Instrument,
+    RevisionState,
+)
+
+
+@transaction.atomic
+def request_activation(revision: ExpertRevision, *, by: Account, at: datetime) -> ExpertRevision:
+    """Ask that an audited revision be served; a second person decides.
+
+    Raises:
+        UnlawfulMove: it has not passed an audit, or its expert was withdrawn.
+    """
+    found = rows.locked_revision(revision)
+    rows.check_not_ended(found.expert)
+    if found.state != RevisionState.AUDITED:
+        raise UnlawfulMove(
+            f"expected a revision that passed its audit, found {found} {found.state}. Audit it."
+        )
+    found.state, found.activation_requested_by = RevisionState.ACTIVATION_REQUESTED, by
+    found.activation_decided_by, found.activation_decided_at = None, None
+    found.save()
+    events.stage(
+        EventTag.ACTIVATION_REQUESTED,
+        subject=f"expert:{found.expert.name}",
+        by=by,
+        at=at,
+        details={"revision": found.number, "digest": found.digest},
+    )
+    return found
+
+
+def approve_activation(revision: ExpertRevision, *, by: Account, at: datetime) -> ExpertRevision:
+    """Let a revision into the next build, and plan that build.
+
+    Raises:
+        FourEyes: the requester may not approve.
+        NotCovered: consent no longer stands, or no licence in force covers it.
+        UnlawfulMove: activation was not requested, or the anchor is not the newest.
+    """
+    with policy_act():
+        found = _second_look(revision, by)
+        rows.check_covered(found.expert, at)
+        newest = Anchor.objects.order_by("-registered_at").first()
+        if newest is None or found.anchor_id != newest.pk:
+            raise UnlawfulMove(
+                f"expected a revision trained beside the newest anchor, found {found} beside "
+                f"{found.anchor}. Train it again."
+            )
+        found.expert.revisions.filter(state=RevisionState.ACTIVATED).update(
+            state=RevisionState.SUPERSEDED
+        )
+        found.state = RevisionState.ACTIVATED
+        found.activation_decided_by, found.activation_decided_at = by, at
+        found.save()
+        if found.expert.state not in rows.SERVING:
+            rows.move(found.expert, ExpertState.ACTIVE)
+        build, _ = builds.draft(reason=f"{found} activated", at=at)
+        events.stage(
+            EventTag.ACTIVATION_APPROVED,
+            subject=f"expert:{found.expert.name}",
+            by=by,
+            at=at,
+            details={"revision": found.number, "digest": found.digest, "build": build.number},
+        )
+        snapshots.publish(reason=f"{found} activated", at=at)
+    return found
+
+
+@transaction.atomic
+def reject_activation(revision: ExpertRevision, *, by: Account, at: datetime) -> ExpertRevision:
+    """Refuse to serve a revision; it stays audited and may be asked for again.
+
+    Raises:
+        FourEyes: the requester may not decide.
+        UnlawfulMove: activation was not requested.
+    """
+    found = _second_look(revision, by)
+    found.state = RevisionState.AUDITED
+    found.activation_decided_by, found.activation_decided_at = by, at
+    found.save()
+    events.stage(
+        EventTag.ACTIVATION_REJECTED,
+        subject=f"expert:{found.expert.name}",
+        by=by,
+        at=at,
+        details={"revision": found.number, "digest": found.digest},
+    )
+    return found
+
+
+def _second_look(revision: ExpertRevision, by: Account) -> ExpertRevision:
+    found = rows.locked_revision(revision)
+    rows.check_not_ended(found.expert)
+    if found.state != RevisionState.ACTIVATION_REQUESTED:
+        raise UnlawfulMove(
+            f"expected {found} to await a decision, found it {found.state}. Request activation."
+        )
+    if found.activation_requested_by_id == by.pk:
+        raise FourEyes(
+            f"expected a second person to decide on {found}, found the requester. Ask a colleague."
+        )
+    return found
+
+
+def suspend(expert: Expert, *, by: Account | None, at: datetime, reason: str) -> Expert:
+    """Disable an expert for a while: nothing is erased. Repeating it changes nothing.
+
+    Raises:
+        UnlawfulMove: the expert is not active.
+    """
+    with policy_act():
+        found = rows.locked(expert)
+        if found.state == ExpertState.SUSPENDED:
+            return found
+        rows.move(found, ExpertState.SUSPENDED)
+        Ending.objects.create(
+            instrument=Instrument.SUSPEND,
+            expert=found,
+            reason=reason,
+            ended_by=by,
+            effective_at=at,
+            recorded_at=at,
+        )
+        events.stage(
+            EventTag.EXPERT_SUSPENDED,
+            subject=f"expert:{found.name}",
+            by=by,
+            at=at,
+            details={"reason": reason},
+        )
+        snapshots.publish(reason=f"{found} suspended", at=at)
+    return found
+
+
+def resume(expert: Expert, *, by: Account | None, at: datetime, reason: str = "") -> Expert:
+    """Lift a suspension. Where the build served was made without the expert, plan another.
+
+    Raises:
+        UnlawfulMove: the expert is not suspended.
+    """
+    with policy_act():
+        found = rows.locked(expert)
+        if found.state != ExpertState.SUSPENDED:
+            raise UnlawfulMove(f"expected a suspended expert, found {found} {found.state}.")
+        rows.move(found, ExpertState.ACTIVE)
+        paused = found.endings.filter(
+            instrument=Instrument.SUSPEND, lifts=None, lifted_by=None
+        ).first()
+        Ending.objects.create(
+            instrument=Instrument.SUSPEND,
+            expert=found,
+            lifts=paused,
+            reason=reason,
+            ended_by=by,
+            effective_at=at,
+            recorded_at=at,
+        )
+        events.stage(
+            EventTag.EXPERT_RESUMED,
+            subject=f"expert:{found.name}",
+            by=by,
+            at=at,
+            details={"reason": reason},
+        )
+        newest = Build.objects.filter(
+            state__in=(BuildState.PLANNED, BuildState.ASSEMBLED, BuildState.PROMOTED)
+        ).first()
+        if newest is None or found.name not in {row["name"] for row in newest.experts}:
+            builds.draft(reason=f"{found} resumed", at=at)
+        snapshots.publish(reason=f"{found} resumed", at=at)
+    return found
