@@ -1,0 +1,61 @@
+"""`python -m worker.runner.main`: serve the promoted build until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from worker import boot
+
+log = logging.getLogger("worker.runner")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one runner; 1 if its incarnation was closed by someone else, so that it is restarted."""
+    boot.boot()
+    from django.conf import settings
+
+    options = _options(argv, settings.RECLAIM_RUNNER_URL, settings.RECLAIM_LEASE_S)
+    boot.bound_database_waits(max(2, int(options.lease_s)))
+    return asyncio.run(_serve(options))
+
+
+def _options(argv: Sequence[str] | None, url: str, lease_s: float) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Serve the promoted build under a lease.")
+    parser.add_argument("--name", default=os.environ.get("RECLAIM_PROCESS", "runner"))
+    parser.add_argument("--url", default=url, help="unix:///path or tcp://host:port")
+    parser.add_argument("--lease-s", type=float, default=float(lease_s))
+    parser.add_argument("--rows", type=int, default=16, help="answers computed at once")
+    parser.add_argument("--threads", type=int, default=1, help="cores for one step")
+    return parser.parse_args(argv)
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    from django.conf import settings
+
+    from modelops.artefacts.store import Store
+    from modelops.contract import Authority
+    from modelops.engine.engine import Engine
+    from worker.runner.service import Runner
+
+    store = Store(settings.RECLAIM_STORE)
+
+    def make_engine(anchor_digest: str, authority: Authority) -> Engine:
+        return Engine(
+            store, anchor_digest, authority, max_rows=options.rows, threads=options.threads
+        )
+
+    runner = Runner(options.name, options.url, lease_s=options.lease_s, make_engine=make_engine)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runner.stop)
+    return 0 if await runner.run() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""One incarnation's row in PostgreSQL: its lease, and what the runner says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from governance.models import Build, RunnerLease
+from governance.services import leases
+from modelops.contract import ExpertRef
+
+
+@contextmanager
+def kept_connection() -> Iterator[None]:
+    """Use this thread's connection, and throw it away where a failure left it unusable.
+
+    Django does this between web requests; a thread that lives as long as its process has none.
+    """
+    try:
+        yield
+    except Exception:
+        connection.close_if_unusable_or_obsolete()
+        raise
+
+
+class DatabaseRegistry:
+    """`lease.Registry` for one life of one runner."""
+
+    def __init__(self, incarnation: UUID, *, runner: str, lease_s: float) -> None:
+        self.incarnation = incarnation
+        self.runner = runner
+        self._lease_s = lease_s
+        self._started_at: datetime = timezone.now()
+
+    def renew(self, applied_epoch: int) -> leases.Renewal:
+        """See `governance.services.leases.renew` (R2)."""
+        with kept_connection():
+            return leases.renew(
+                self.incarnation,
+                runner=self.runner,
+                applied_epoch=applied_epoch,
+                lease_s=self._lease_s,
+                started_at=self._started_at,
+                at=timezone.now(),
+            )
+
+    def ack(self, policy_epoch: int) -> None:
+        """See `governance.services.leases.ack` (R4)."""
+        with kept_connection():
+            leases.ack(self.incarnation, policy_epoch=policy_epoch, at=timezone.now())
+
+    def is_closed(self) -> bool:
+        """Whether someone closed this incarnation: it can never renew again."""
+        with kept_connection():
+            rows = RunnerLease.objects.filter(pk=self.incarnation, closed_at__isnull=False)
+            return rows.exists()
+
+    def report(
+        self, loaded: Sequence[ExpertRef], newest: Build | None, stats: Mapping[str, Any]
+    ) -> None:
+        """See `governance.services.leases.report`."""
+        with kept_connection():
+            leases.report(
+                self.incarnation,
+                loaded=[{"name": ref.name, "digest": ref.digest} for ref in loaded],
+                loaded_build=newest,
+                stats=stats,
+            )
+
+    def close(self) -> None:
+        """End this incarnation. Only after nothing is generated any more."""
+        with kept_connection():
+            leases.close(self.incarnation, at=timezone.now())

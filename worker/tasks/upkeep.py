@@ -1,0 +1,117 @@
+"""The clock's work: seal the log, close what dead runners left, look after gaps and expiry.
+
+One process serves this queue, so what a task remembers between two calls is all there is to know;
+after a restart it starts its waits again: later, never wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from governance.log import sequencer
+from governance.models import FollowUp, Licence, RunnerLease
+from governance.services import followups, leases, licences, usage
+from governance.vocabulary import FollowUpKind, Instrument, LicenceState
+from worker.celery import app
+
+REAP_AFTER_LEASES = 3.0
+"""Lease lengths an incarnation must be silent for, on our own clock, before it is closed."""
+
+OVERDUE_S = 60.0
+REMIND_AHEAD = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A renewal we have seen, and when on our own monotonic clock we saw it first."""
+
+    renewed_at: datetime
+    first_seen_s: float
+
+
+_silences: dict[str, Silence] = {}
+
+
+@app.task(name="reclaim.seal_log")
+def seal_log() -> int:
+    """Seal staged events into the tree; returns how many."""
+    sealed = sequencer.seal(timezone.now())
+    return 0 if sealed is None else sealed.size - sealed.first
+
+
+@app.task(name="reclaim.reap_leases")
+def reap_leases() -> list[str]:
+    """Close incarnations that stopped renewing, and the usage rows they left open."""
+    now_s = time.monotonic()
+    closed = [
+        str(lease.incarnation)
+        for lease in RunnerLease.objects.filter(closed_at=None)
+        if is_silent(lease, now_s, _silences)
+    ]
+    for incarnation in closed:
+        leases.close(RunnerLease.objects.get(pk=incarnation).pk, at=timezone.now())
+        _silences.pop(incarnation, None)
+    usage.close_lost(at=timezone.now())
+    return closed
+
+
+def is_silent(lease: RunnerLease, now_s: float, silences: dict[str, Silence]) -> bool:
+    """Whether this very renewal was seen long enough ago, by a clock nobody sets.
+
+    The wall clock of `renewed_at` is compared with nothing but itself: were it moved, a live
+    runner could be closed and a withdrawal settled without it.
+    """
+    key = str(lease.incarnation)
+    seen = silences.get(key)
+    if seen is None or seen.renewed_at != lease.renewed_at:
+        silences[key] = Silence(lease.renewed_at, now_s)
+        return False
+    return now_s - seen.first_seen_s > REAP_AFTER_LEASES * lease.lease_s
+
+
+@app.task(name="reclaim.watch_licences")
+def watch_licences() -> dict[str, int]:
+    """Record written ends that have come, and tell legal staff of those that will soon.
+
+    Policy itself needs neither: every grant carries its own end.
+    """
+    at = timezone.now()
+    approved = Licence.objects.filter(state=LicenceState.APPROVED, ends_at__isnull=False)
+    over = approved.filter(ends_at__lte=at).exclude(endings__instrument=Instrument.EXPIRE)
+    soon = approved.filter(ends_at__gt=at, ends_at__lte=at + REMIND_AHEAD)
+    return {
+        "expired": sum(_expire(licence, at) for licence in over),
+        "reminded": sum(_remind(licence, at) for licence in soon),
+    }
+
+
+def _expire(licence: Licence, at: datetime) -> bool:
+    licences.end(
+        licence, instrument=Instrument.EXPIRE, by=None, at=at, reason="its written end has come"
+    )
+    return True
+
+
+def _remind(licence: Licence, at: datetime) -> bool:
+    order = {"licence": licence.reference, "problem": "ends soon"}
+    if FollowUp.objects.filter(kind=FollowUpKind.RESOLVE_GAP, order=order).exists():
+        return False
+    followups.open(
+        FollowUpKind.RESOLVE_GAP,
+        subject_kind="licence",
+        subject_id=licence.pk,
+        cause=f"{licence} ends within {REMIND_AHEAD.days} days",
+        order=order,
+        at=at,
+    )
+    return True
+
+
+@app.task(name="reclaim.watch_follow_ups")
+def watch_follow_ups() -> int:
+    """How many follow-ups nobody takes; a number for monitoring, in the worker's log."""
+    return followups.overdue(at=timezone.now(), by_s=OVERDUE_S)
