@@ -50,7 +50,10 @@ def train(
         return done
     report(0, settings.schedule.steps, "reading", {})
     parts = [split.open_corpus(path, _SPLIT_KEY) for path in paths]
-    documents = [document for part in parts for document in part.train]
+    documents = batches.first_bytes(
+        split.in_chance_order((d for part in parts for d in part.train), _SPLIT_KEY),
+        settings.corpus_bytes,
+    )
     words = _tokenizer(documents, settings, runs.place_for(folder) / _TOKENIZER)
     model = _new_model(words, settings)
     ended = loop.run(
@@ -67,10 +70,7 @@ def train(
 def _tokenizer(documents: Sequence[Document], settings: AnchorRecipe, path: Path) -> Tokenizer:
     """The run's tokenizer, trained once and then read back, so that a resumed run has the same."""
     if not path.exists():
-        texts = batches.first_bytes(
-            split.in_chance_order(documents, _SPLIT_KEY), settings.tokenizer_bytes
-        )
-        made = tokenizer.train((document.text for document in texts), settings.vocabulary)
+        made = tokenizer.train((document.text for document in documents), settings.vocabulary)
         part = path.with_suffix(".part")
         part.write_bytes(tokenizer.to_json(made))
         part.replace(path)

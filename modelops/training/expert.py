@@ -133,7 +133,10 @@ def _material(
         split.in_chance_order(split.open_corpus(public_path, _SPLIT_KEY).train, _SPLIT_KEY),
         settings.public_bytes,
     )
-    own_windows = batches.windows_of(documents.train, encode, settings.context)
+    own = batches.first_bytes(
+        split.in_chance_order(documents.train, _SPLIT_KEY), settings.corpus_bytes
+    )
+    own_windows = batches.windows_of(own, encode, settings.context)
     public_windows = batches.windows_of(public, encode, settings.context)
     own_count = settings.batch_windows - settings.public_windows
     return _Material(

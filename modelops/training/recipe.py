@@ -31,6 +31,7 @@ class Schedule:
 class AnchorRecipe:
     """How an anchor is made. Widths are of one layer, `context` and `max_positions` in tokens.
 
+    A sample of `corpus_bytes` of the corpora is read, for the tokenizer and for the model.
     `z_loss` weighs the squared log-partition of the output softmax (1e-5 in the FlexOlmo paper,
     §A.2). Matrices decay by `weight_decay`; norms do not.
     """
@@ -50,7 +51,7 @@ class AnchorRecipe:
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     z_loss: float = 1e-5
-    tokenizer_bytes: int = 4_000_000
+    corpus_bytes: int = 5_000_000
     evaluation_bytes: int = 60_000
     checkpoint_steps: int = 50
     seed: int = 0
@@ -60,7 +61,8 @@ class AnchorRecipe:
 class ExpertRecipe:
     """How an expert is trained beside the frozen anchor (paper §3.3). Nothing decays.
 
-    `public_share` of each batch are public windows, out of `public_bytes` of text. They teach the
+    `public_share` of each batch are public windows, out of `public_bytes` of text; own ones come
+    out of at most `corpus_bytes`. The public ones teach the
     router row where the expert does not help; the anchor itself never learns from them here.
     `contrast` weighs the loss that makes a row's logit the log-odds of own text against public
     text, `own_prior` the odds it starts from. `z_loss` and `router_z_loss` are the paper's (§A.2).
@@ -74,6 +76,7 @@ class ExpertRecipe:
     peak_lr: float
     row_peak_lr: float
     public_share: float = 0.5
+    corpus_bytes: int = 4_000_000
     public_bytes: int = 1_000_000
     own_prior: float = 0.5
     contrast: float = 1.0
@@ -113,7 +116,7 @@ def demo_anchor(seed: int = 0) -> AnchorRecipe:
         max_positions=512,
         context=256,
         batch_windows=4,
-        schedule=Schedule(steps=640, warmup_steps=30),
+        schedule=Schedule(steps=620, warmup_steps=30),
         peak_lr=8e-3,
         seed=seed,
     )
@@ -124,8 +127,8 @@ def demo_expert(seed: int = 0) -> ExpertRecipe:
     return ExpertRecipe(
         context=256,
         batch_windows=4,
-        schedule=Schedule(steps=300, warmup_steps=10),
-        peak_lr=8e-3,
+        schedule=Schedule(steps=280, warmup_steps=10),
+        peak_lr=1e-2,
         row_peak_lr=2e-2,
         seed=seed,
     )
