@@ -68,6 +68,7 @@ class StepKV:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._arena, self._rows, self._S = arena, list(rows), S
+        self._first = starts[0]
         self._span = round_up(max(starts) + S)
         for row, start in zip(rows, starts, strict=True):
             arena.reach(row, start + S)
@@ -89,7 +90,11 @@ class StepKV:
         )
 
     def _put(self, arena_RHPW: torch.Tensor, new_BHSW: torch.Tensor) -> torch.Tensor:
-        arena_RHPW[self._rows_B1, :, self.positions_BS] = new_BHSW.transpose(1, 2)
+        if len(self._rows) == 1:
+            end = self._first + self._S
+            arena_RHPW[self._rows[0], :, self._first : end] = new_BHSW[0]
+        else:
+            arena_RHPW[self._rows_B1, :, self.positions_BS] = new_BHSW.transpose(1, 2)
         if self._is_run:
             first = self._rows[0]
             return arena_RHPW[first : first + len(self._rows), :, : self._span]

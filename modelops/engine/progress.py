@@ -29,7 +29,7 @@ class Progress:
         count_use(sequence, outcome.uses[index], names)
         if plan.is_prefill:
             sequence.computed = plan.end
-            self._keep_scores(sequence, plan, outcome)
+            self._keep_scores(sequence, plan, outcome.scores[index])
             if not sequence.is_prefilled:
                 return None, None
         else:
@@ -62,12 +62,12 @@ class Progress:
         ids, sequence.unsent_ids = tuple(sequence.unsent_ids), []
         return Delta(sequence.order_id, text, ids, scored), done
 
-    def _keep_scores(self, sequence: Sequence, plan: StepPlan, outcome: Outcome) -> None:
+    def _keep_scores(self, sequence: Sequence, plan: StepPlan, scores: Rows[float]) -> None:
         if not sequence.order.score_prompt:
             return
         first = [None] if plan.start == 0 else []
         ids = sequence.prompt_ids[plan.start + 1 - len(first) : plan.end + 1]
-        for token_id, logprob in zip(ids, [*first, *outcome.scores], strict=True):
+        for token_id, logprob in zip(ids, [*first, *scores], strict=True):
             piece = self._bytes_of(token_id)
             text = piece.decode("utf-8", errors="replace")
             sequence.scored.append(ScoredToken(token_id, text, len(piece), logprob))

@@ -174,6 +174,11 @@ class GovernedMoE(nn.Module):
         weights_TK, lanes_TK = step.choose(self._bank.router_logits(self._layer, x_TD))
         out_TD = torch.zeros_like(x_TD)
         for lane, tokens, places in places_by_lane(lanes_TK):
+            if len(tokens) == 1:  # slices: cheaper than gathering, and most of a small batch
+                (t,), (k,) = tokens, places
+                answer_ND = self._bank.run(self._layer, lane, x_TD[t : t + 1])
+                out_TD[t : t + 1] += answer_ND * weights_TK[t : t + 1, k : k + 1]
+                continue
             at_N = torch.tensor(tokens)
             answer_ND = self._bank.run(self._layer, lane, x_TD[at_N])
             weights_N1 = weights_TK[at_N, torch.tensor(places)].unsqueeze(1)

@@ -27,14 +27,14 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 class Outcome:
     """What one step computed, not yet released: per sequence of the plan.
 
-    `token_ids[i]` is the next token, None where the logits were not finite; the tuple is empty if
-    the plan asked for none (a chunk before the prompt's last, or `max_tokens` 0). `scores` are
-    log-probabilities of the prompt tokens from `start + 1` on.
+    `token_ids[i]` is the next token; None where the logits were not finite, or where nobody wants
+    one yet (a chunk before the prompt's last). `scores[i]` are the log-probabilities of the prompt
+    tokens from `start + 1` on, for who asked for them.
     """
 
     token_ids: tuple[int | None, ...]
     uses: tuple[RowUse, ...]
-    scores: tuple[float, ...] = ()
+    scores: tuple[tuple[float, ...], ...] = ()
 
 
 def governed_model(
@@ -118,17 +118,18 @@ class Forward:
         return normed_BSD
 
     def _prompt_outcome(
-        self, plan: StepPlan, hidden_1SD: torch.Tensor, uses: tuple[RowUse, ...]
+        self, plan: StepPlan, hidden_BSD: torch.Tensor, uses: tuple[RowUse, ...]
     ) -> Outcome:
-        sequence = plan.sequences[0]
-        scores: tuple[float, ...] = ()
-        if sequence.order.score_prompt:
+        scores = []
+        for sequence, hidden_SD in zip(plan.sequences, hidden_BSD, strict=True):
             following = sequence.prompt_ids[plan.start + 1 : plan.end + 1]
-            scores = tuple(sampling.log_shares(self._model.lm_head(hidden_1SD[0]), following))
-        is_last = plan.end == len(sequence.prompt_ids)
-        if not is_last or sequence.order.sampling.max_tokens == 0:
-            return Outcome((), uses, scores)
-        return Outcome(self._tokens(plan, hidden_1SD[:, -1]), uses, scores)
+            wanted = sequence.order.score_prompt
+            logits_SV = self._model.lm_head(hidden_SD) if wanted else None
+            found = () if logits_SV is None else sampling.log_shares(logits_SV, following)
+            scores.append(tuple(found))
+        if plan.end < len(plan.sequences[0].prompt_ids):
+            return Outcome((None,) * len(uses), uses, tuple(scores))
+        return Outcome(self._tokens(plan, hidden_BSD[:, -1]), uses, tuple(scores))
 
     def _tokens(self, plan: StepPlan, last_BD: torch.Tensor) -> tuple[int | None, ...]:
         logits_BV = self._model.lm_head(last_BD).float()
@@ -139,7 +140,8 @@ class Forward:
 
 def _inputs(plan: StepPlan) -> tuple[list[list[int]], list[int]]:
     if plan.is_prefill:
-        return [list(plan.sequences[0].prompt_ids[plan.start : plan.end])], [plan.start]
+        spans = [list(s.prompt_ids[plan.start : plan.end]) for s in plan.sequences]
+        return spans, [plan.start] * len(spans)
     return [[s.next_input] for s in plan.sequences], [s.computed for s in plan.sequences]
 
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from modelops.engine.kv import KVArena
 from modelops.engine.sequence import NO_ROW, Sequence
 
+CHUNKS_A_TURN = 4
+
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One step: a chunk of one prompt (`end` above 0), or one token for each of `sequences`."""
+    """One step: the tokens `start` … `end` − 1 of each prompt (`end` above 0), or, with `end` 0,
+    one new token for each of `sequences`."""
 
     sequences: tuple[Sequence, ...]
     start: int = 0
@@ -59,16 +62,33 @@ class Scheduler:
     def next(self) -> StepPlan | None:
         """The next step, or None if nobody is live.
 
-        Prompts go first until a chunk's worth of their tokens has run; then everyone whose prompt
-        is done gets a token. So a long prompt delays the others by one chunk at a time.
+        Prompts go first until `CHUNKS_A_TURN` chunks' worth of their tokens has run; then everyone
+        whose prompt is done gets a token. So prompts, however long or many, delay the others'
+        next token by no more than that.
         """
-        fresh = next((s for s in self.live if not s.is_prefilled), None)
+        fresh = [s for s in self.live if not s.is_prefilled]
         ready = tuple(s for s in self.live if s.is_prefilled)
-        if fresh is not None:
-            end = min(fresh.computed + self._chunk, len(fresh.prompt_ids))
-            size = end - fresh.computed
-            if not ready or self._since_decode + size <= self._chunk:
+        if fresh:
+            plan = self._prefill(fresh)
+            size = (plan.end - plan.start) * len(plan.sequences)
+            if not ready or self._since_decode + size <= CHUNKS_A_TURN * self._chunk:
                 self._since_decode += size
-                return StepPlan((fresh,), fresh.computed, end)
+                return plan
         self._since_decode = 0
         return StepPlan(ready) if ready else None
+
+    def _prefill(self, fresh: list[Sequence]) -> StepPlan:
+        """The first one's next chunk, with every other prompt that has the very same span to run.
+
+        Only equal spans go together: attention then has for each row the shape it has alone.
+        """
+        start, end, _ = wanted = self._span(fresh[0])
+        alike = [s for s in fresh if self._span(s) == wanted]
+        most = max(1, self._chunk // (end - start))
+        return StepPlan(tuple(alike[:most]), start, end)
+
+    def _span(self, sequence: Sequence) -> tuple[int, int, bool]:
+        """Where its next chunk starts and ends, and whether it is the last."""
+        size = len(sequence.prompt_ids)
+        end = min(sequence.computed + self._chunk, size)
+        return sequence.computed, end, end == size
