@@ -168,6 +168,8 @@ ACCOUNT_EMAIL_VERIFICATION = "none"  # staff make the accounts; nobody signs up
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Reclaim] "
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _site.is_https else "http"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+# Failures of one name are counted by axes, in the database, so that all processes count together.
+ACCOUNT_RATE_LIMITS = {"login_failed": "30/m/ip"}
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Reclaim"
 AXES_ENABLE_ADMIN = False
