@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec
+from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.db.models import QuerySet
@@ -31,7 +32,7 @@ class Person:
 
     account: Account
     roles: frozenset[Role]
-    owner_ids: frozenset[object]
+    owner_ids: frozenset[UUID]
 
     def has(self, *roles: Role) -> bool:
         """Whether any of `roles` is held."""
@@ -109,7 +110,7 @@ def experts_for(request: HttpRequest) -> QuerySet[Expert]:
 
 
 def withdrawal_for(
-    request: HttpRequest, identity: object, *, or_staff: tuple[Role, ...] = tuple(STAFF)
+    request: HttpRequest, identity: UUID | str, *, or_staff: tuple[Role, ...] = tuple(STAFF)
 ) -> Withdrawal:
     """The withdrawal, for a member of the expert's owner or for staff.
 
@@ -126,7 +127,7 @@ def withdrawal_for(
     return found
 
 
-def _speaks_for(request: HttpRequest, owner_id: object, or_staff: tuple[Role, ...]) -> bool:
+def _speaks_for(request: HttpRequest, owner_id: UUID, or_staff: tuple[Role, ...]) -> bool:
     asking = person(request)
     return owner_id in asking.owner_ids or asking.has(*or_staff)
 
@@ -136,7 +137,7 @@ def staff_page(*roles: Role) -> Callable[[View[P]], View[P]]:
 
     def gate(view: View[P]) -> View[P]:
         @wraps(view)
-        def gated(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        def gated(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             staff(request, *roles)
             return view(request, *args, **kwargs)
 
@@ -149,7 +150,7 @@ def owner_page(view: View[P]) -> View[P]:
     """A page for members of a data owner; each row is fetched through this module."""
 
     @wraps(view)
-    def gated(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+    def gated(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not person(request).has(Role.OWNER):
             raise Http404
         return view(request, *args, **kwargs)
@@ -169,6 +170,6 @@ def open_page(view: View[P]) -> View[P]:
 
 
 def _marked(view: View[P], gate: str) -> View[P]:
-    behind_login: View[P] = login_required(view)  # type: ignore[assignment, arg-type]
+    behind_login: View[P] = login_required(view)
     behind_login.gate = gate  # type: ignore[attr-defined]
     return behind_login

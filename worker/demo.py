@@ -235,12 +235,20 @@ class Story:
             languages=["en"],
             document_count=len(documents),
             text_bytes=sum(len(document.text.encode()) for document in documents),
-            merkle_root=merkle.commit(documents).root,
+            merkle_root=merkle.commit(documents, self._secret_of(owner)).root,
             description="Text for the demo. It is under the licences named here and belongs to "
             f"the projects named here; {owner.legal_name} is invented.",
             by=self._legal(),
             at=timezone.now(),
         )
+
+    def _secret_of(self, owner: DataOwner) -> bytes:
+        """The secret an owner keeps to commit to its documents; here the demo keeps it."""
+        kept = self.notes.get("commitment_secrets", {})
+        if owner.slug not in kept:
+            kept = {**kept, owner.slug: secrets.token_hex(32)}
+            self.notes.put("commitment_secrets", kept)
+        return bytes.fromhex(kept[owner.slug])
 
     # ── Training, audit, activation ──────────────────────────────────────────────────────────
 

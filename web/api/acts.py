@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from rest_framework import serializers
@@ -29,7 +30,7 @@ class RegisterConsumer(serializers.Serializer[Any]):
 class IssueApiKey(serializers.Serializer[Any]):
     """Issue a key; its secret is in the answer, once."""
 
-    label = serializers.CharField(max_length=100)
+    label = serializers.CharField(max_length=100)  # type: ignore[assignment] # a field named label
     purposes = serializers.ListField(child=serializers.CharField(max_length=64), min_length=1)
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
 
@@ -65,7 +66,7 @@ class RequestLicence(serializers.Serializer[Any]):
     ends_at = serializers.DateTimeField(allow_null=True, default=None)
     is_exclusive = serializers.BooleanField(default=False)
     max_extraction_rate = serializers.FloatField(default=0.01)
-    rate_per_million_tokens = serializers.DecimalField(12, 4, default=0)
+    rate_per_million_tokens = serializers.DecimalField(12, 4, default=Decimal(0))
     currency = serializers.CharField(max_length=3, default="EUR")
     notice_days = serializers.IntegerField(min_value=0, default=0)
     note = serializers.CharField(default="", allow_blank=True)

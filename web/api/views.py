@@ -57,10 +57,8 @@ from web.api.serializers import (
 Row = TypeVar("Row", bound=Model)
 
 
-class Room:
+class Room(APIView):
     """What every view shares: the person asking, their input, and one row or 404."""
-
-    request: Request
 
     @property
     def asking(self) -> HttpRequest:
@@ -88,7 +86,7 @@ def shown(serializer: type[serializers.ModelSerializer[Any]], row: Model, *, new
     return Response(serializer(row).data, status=code)
 
 
-class Me(Room, APIView):
+class Me(Room):
     """Who is logged in, and what they may do."""
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
@@ -140,7 +138,7 @@ class Consumers(Room, ListAPIView[Consumer]):
         return shown(ConsumerSerializer, consumer, new=True)
 
 
-class ConsumerKeys(Room, APIView):
+class ConsumerKeys(Room):
     """Issue an API key to a consumer."""
 
     @extend_schema(request=acts.IssueApiKey, responses={201: OpenApiTypes.OBJECT})
@@ -202,7 +200,7 @@ class Licences(Room, ListAPIView[Licence]):
         return shown(LicenceSerializer, licence, new=True)
 
 
-class LicenceDecision(Room, APIView):
+class LicenceDecision(Room):
     """Approve or reject a requested licence; never one's own request."""
 
     @extend_schema(request=acts.Decide, responses=LicenceSerializer)
@@ -216,7 +214,7 @@ class LicenceDecision(Room, APIView):
         return shown(LicenceSerializer, licence, new=False)
 
 
-class LicenceEnding(Room, APIView):
+class LicenceEnding(Room):
     """End or pause a licence."""
 
     @extend_schema(request=acts.EndLicence, responses=LicenceSerializer)
@@ -265,7 +263,7 @@ class OneExpert(Room, RetrieveAPIView[Expert]):
         return access.experts_for(self.asking)
 
 
-class ExpertConsent(Room, APIView):
+class ExpertConsent(Room):
     """Give consent for an expert, as its owner."""
 
     @extend_schema(request=acts.GiveConsent, responses={201: OpenApiTypes.OBJECT})
@@ -278,7 +276,7 @@ class ExpertConsent(Room, APIView):
         return Response(consent.receipt(record), status=status.HTTP_201_CREATED)
 
 
-class ExpertWithdrawal(Room, APIView):
+class ExpertWithdrawal(Room):
     """Withdraw an expert, as its owner. Asking twice is safe: the first withdrawal stands."""
 
     @extend_schema(request=acts.Withdraw, responses=WithdrawalSerializer)
@@ -290,7 +288,7 @@ class ExpertWithdrawal(Room, APIView):
         return shown(WithdrawalSerializer, withdrawal, new=False)
 
 
-class ExpertTraining(Room, APIView):
+class ExpertTraining(Room):
     """Order a training run on our workers."""
 
     @extend_schema(request=acts.OrderTraining, responses={201: RunSerializer})
@@ -315,7 +313,7 @@ class Revisions(Room, ListAPIView[ExpertRevision]):
         return found.prefetch_related("findings").order_by("expert__name", "-number")
 
 
-class RevisionAudit(Room, APIView):
+class RevisionAudit(Room):
     """Order an audit of a revision."""
 
     @extend_schema(request=acts.OrderAudit, responses={201: RunSerializer})
@@ -327,7 +325,7 @@ class RevisionAudit(Room, APIView):
         return shown(RunSerializer, run, new=True)
 
 
-class RevisionActivation(Room, APIView):
+class RevisionActivation(Room):
     """Request (engineers), approve or reject (legal) the activation of a revision."""
 
     @extend_schema(request=None, responses=RevisionSerializer)
@@ -399,7 +397,7 @@ class Runners(Room, ListAPIView[RunnerLease]):
         return RunnerLease.objects.select_related("loaded_build").order_by("-renewed_at")
 
 
-class OneWithdrawal(Room, APIView):
+class OneWithdrawal(Room):
     """How far a withdrawal is."""
 
     @extend_schema(responses=WithdrawalSerializer)
@@ -408,7 +406,7 @@ class OneWithdrawal(Room, APIView):
         return shown(WithdrawalSerializer, found, new=False)
 
 
-class WithdrawalCertificate(Room, APIView):
+class WithdrawalCertificate(Room):
     """The certificate of a withdrawal, as a ZIP anyone can check without us."""
 
     @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
@@ -420,7 +418,7 @@ class WithdrawalCertificate(Room, APIView):
         return response
 
 
-class OneDecision(Room, APIView):
+class OneDecision(Room):
     """Why a request was permitted or denied; for legal staff and auditors."""
 
     @extend_schema(responses=OpenApiResponse(OpenApiTypes.OBJECT))

@@ -7,7 +7,7 @@ Everything else on the web side takes the port's words (`GenerationOrder`, `Delt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +69,7 @@ class RunnerPort:
     connect_s: float = 2.0
     quiet_s: float = 60.0
 
-    async def stream(self, order: GenerationOrder) -> AsyncIterator[Delta | Done | Refused]:
+    async def stream(self, order: GenerationOrder) -> AsyncGenerator[Delta | Done | Refused]:
         """Send `order` and yield what comes back, up to and including `Done` or `Refused`.
 
         Leaving the iteration closes the connection, which cancels the order at the runner.

@@ -119,9 +119,9 @@ def runs_page(request: HttpRequest) -> HttpResponse:
     """Long work with live progress, newest first. htmx asks for the rows alone."""
     rows = FollowUp.objects.all()
     kind, state = request.GET.get("kind", ""), request.GET.get("state", "")
-    if kind in FollowUpKind:
+    if kind in FollowUpKind.__members__.values():
         rows = rows.filter(kind=kind)
-    if state in FollowUpState:
+    if state in FollowUpState.__members__.values():
         rows = rows.filter(state=state)
     page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
     context = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from datetime import datetime, timedelta
+from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count, Q, QuerySet
@@ -16,7 +17,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from governance.errors import GovernanceError
-from governance.log import verify
+from governance.log import sequencer
+from governance.log.verify import verify
 from governance.models import (
     DataOwner,
     Ending,
@@ -93,7 +95,7 @@ def licences_page(request: HttpRequest) -> HttpResponse:
     """Every licence, filtered by state."""
     rows = Licence.objects.all()
     state = request.GET.get("state", "")
-    if state in LicenceState:
+    if state in LicenceState.__members__.values():
         rows = rows.filter(state=state)
     order = request.GET.get("sort", "-requested_at")
     allowed = {"reference", "starts_at", "ends_at", "requested_at"}
@@ -234,7 +236,7 @@ def log_page(request: HttpRequest) -> HttpResponse:
     page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
     context = {
         "page": page,
-        "events": [verify.readable(leaf) for leaf in page.object_list],
+        "events": [_told(leaf) for leaf in page.object_list],
         "checkpoint": LogCheckpoint.objects.first(),
     }
     return render(request, "legal/log.html", context)
@@ -244,7 +246,8 @@ def log_page(request: HttpRequest) -> HttpResponse:
 @access.staff_page(Role.LEGAL, Role.AUDITOR)
 def verify_log(request: HttpRequest) -> HttpResponse:
     """Check the whole log now and say what was found."""
-    report = verify.verify(keys=settings.RECLAIM_KEYS)
+    log = sequencer.configured()
+    report = verify(log.origin, log.signer.verifier, log.tiles)
     return render(request, "legal/_verification.html", {"report": report})
 
 
@@ -252,6 +255,11 @@ def _listed(rows: QuerySet[Licence]) -> QuerySet[Licence]:
     return rows.select_related("corpus__owner", "requested_by", "decided_by").prefetch_related(
         "endings"
     )
+
+
+def _told(leaf: LogLeaf) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads(bytes(leaf.body))
+    return {**event, "seq": leaf.seq, "at": datetime.fromisoformat(event["at"])}
 
 
 def _licence(reference: str) -> Licence:

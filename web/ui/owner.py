@@ -34,13 +34,13 @@ def expert_page(request: HttpRequest, name: str) -> HttpResponse:
     expert = access.expert_for(request, name)
     now = timezone.now()
     in_force = Licence.objects.in_force(now).filter(corpus=expert.corpus_id)
-    records = expert.consents.select_related("licence").prefetch_related("events")
+    consented = set(expert.consents.values_list("licence_id", flat=True))
     events = ConsentEvent.objects.filter(record__expert=expert).select_related("actor")
     context = {
         "expert": expert,
         "figures": selectors.expert_figures(expert, at=now),
         "licences": [(licence, licences.plain_words(licence)) for licence in in_force],
-        "waiting": _waiting_for_consent(expert.corpus_id, records),
+        "waiting": [licence for licence in in_force if licence.pk not in consented],
         "events": events.order_by("-at"),
         "withdrawal": Withdrawal.objects.filter(expert=expert).first(),
         "may_withdraw": expert.state not in (ExpertState.WITHDRAWN, ExpertState.ERASED),
@@ -118,12 +118,6 @@ def certificates_page(request: HttpRequest) -> HttpResponse:
         .prefetch_related("certificates")
     )
     return render(request, "owner/certificates.html", {"withdrawals": rows})
-
-
-def _waiting_for_consent(corpus_id: object, records: object) -> list[Licence]:
-    consented = {record.licence_id for record in records}  # type: ignore[attr-defined]
-    found = Licence.objects.in_force(timezone.now()).filter(corpus=corpus_id)
-    return [licence for licence in found if licence.pk not in consented]
 
 
 urlpatterns = [
