@@ -53,6 +53,17 @@ def steady_linear(weight_ND: torch.Tensor, layout: Layout) -> nn.Module:
     return inner if least == 1 else _Padded(inner, least)
 
 
+class FusedNorm(nn.Module):
+    """Root-mean-square norm in one operation instead of stock's seven; the same bits in fp32."""
+
+    def __init__(self, weight_D: torch.Tensor, eps: float) -> None:
+        super().__init__()
+        self._weight_D, self._eps = weight_D.detach(), eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.rms_norm(x, self._weight_D.shape, self._weight_D, self._eps)
+
+
 class _Packed(nn.Module):
     def __init__(self, weight_ND: torch.Tensor) -> None:
         super().__init__()

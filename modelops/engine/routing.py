@@ -63,8 +63,8 @@ class StepRouting:
             )
         self.B, self.S, self.E = len(lanes), tokens_per_row, lanes_in_use
         self._is_interrupted = is_interrupted
-        self._allowed_BE = _mask(lanes, lanes_in_use)
-        self._allowed_TE = self._allowed_BE.repeat_interleave(self.S, dim=0)
+        self._lanes = tuple(lanes)
+        self._allowed_TE = _mask(lanes, lanes_in_use).repeat_interleave(self.S, dim=0)
         self._top_k = max(top_k)
         self._top_k_T1: torch.Tensor | None = None
         if min(top_k) != self._top_k:
@@ -107,20 +107,24 @@ class StepRouting:
                 f"expected {layers} governed layers in the step, found {len(self._choices)}; "
                 "the model was built with other feed-forward blocks"
             )
-        lanes_LBn = torch.stack([lanes for _, lanes in self._choices]).view(layers, self.B, -1)
-        mass_LBn = torch.stack([mass for mass, _ in self._choices]).view(layers, self.B, -1)
-        # One bin more for the empty places, so that counting needs no selection.
-        bins_LBn = torch.where(lanes_LBn == NO_EXPERT, self.E, lanes_LBn)
-        bins = (bins_LBn + (self.E + 1) * torch.arange(self.B).view(1, -1, 1)).reshape(-1)
-        size, shape = self.B * (self.E + 1), (self.B, self.E + 1)
-        routed_BE = torch.bincount(bins, minlength=size).view(shape)[:, : self.E]
-        mass_BE = torch.bincount(bins, mass_LBn.reshape(-1).double(), size).view(shape)
-        if bool(routed_BE[~self._allowed_BE].any()):
-            raise RoutingGuardError(
-                "expected no token at an expert its request is not allowed, found one; "
-                "stop this engine: its router is wrong"
-            )
-        rows = zip(routed_BE.tolist(), mass_BE[:, : self.E].tolist(), strict=True)
+        routed_BE = [[0] * self.E for _ in range(self.B)]
+        mass_BE = [[0.0] * self.E for _ in range(self.B)]
+        for weights_TK, lanes_TK in self._choices:
+            # Plain numbers: for the few places of a step this is faster than counting in tensors.
+            pairs = zip(lanes_TK.tolist(), weights_TK.tolist(), strict=True)
+            for token, (lanes, weights) in enumerate(pairs):
+                row = token // self.S
+                for lane, weight in zip(lanes, weights, strict=True):
+                    if lane != NO_EXPERT:
+                        routed_BE[row][lane] += 1
+                        mass_BE[row][lane] += weight
+        for allowed, routed in zip(self._lanes, routed_BE, strict=True):
+            if any(n and lane not in allowed for lane, n in enumerate(routed)):
+                raise RoutingGuardError(
+                    "expected no token at an expert its request is not allowed, found one; "
+                    "stop this engine: its router is wrong"
+                )
+        rows = zip(routed_BE, mass_BE, strict=True)
         return [RowUse(tuple(routed), tuple(mass)) for routed, mass in rows]
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import FlexOlmoConfig, FlexOlmoForCausalLM
+from transformers.models.flex_olmo.modeling_flex_olmo import FlexOlmoRMSNorm
 
 from modelops.artefacts.store import Store
 from modelops.engine import sampling
 from modelops.engine.bank import ExpertBank, load_verified
 from modelops.engine.kv import KVArena, StepKV
-from modelops.engine.linear import Layout, steady_linear
+from modelops.engine.linear import FusedNorm, Layout, steady_linear
 from modelops.engine.routing import GovernedMoE, RowUse, StepDesk, StepRouting
 from modelops.engine.scheduler import StepPlan
 
@@ -62,6 +63,7 @@ def governed_model(
         for name in ATTENTION:
             _steady(layer.self_attn, name, layout)
     _steady(model, "lm_head", layout)
+    _fuse_norms(model)
     return model.eval().requires_grad_(False)
 
 
@@ -149,3 +151,11 @@ def _steady(owner: nn.Module, name: str, layout: Layout) -> None:
     stock = getattr(owner, name)
     if stock.bias is None:
         setattr(owner, name, steady_linear(stock.weight, layout))
+
+
+def _fuse_norms(model: nn.Module) -> None:
+    """Put `FusedNorm` for stock norms in fp32; in other dtypes stock rounds between its steps."""
+    for owner in list(model.modules()):
+        for name, stock in list(owner.named_children()):
+            if isinstance(stock, FlexOlmoRMSNorm) and stock.weight.dtype == torch.float32:
+                setattr(owner, name, FusedNorm(stock.weight, stock.variance_epsilon))

@@ -49,6 +49,8 @@ class Scheduler:
 
     def clear_ended(self) -> None:
         """Wipe the rows of ended sequences and close the gaps; drop those that never had one."""
+        if not any(s.is_ended for s in (*self.live, *self.waiting)):
+            return
         self.waiting = deque(s for s in self.waiting if not s.is_ended)
         for sequence in [s for s in self.live if s.is_ended]:
             hole, last = sequence.row, self.live.pop()
