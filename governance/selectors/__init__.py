@@ -1,0 +1,34 @@
+"""Reads that span aggregates, for pages and reports. Nothing here writes.
+
+The number of queries of each never depends on the number of rows; tests hold them to it.
+"""
+
+from governance.selectors.usage import (
+    ConsumerFigures,
+    Figures,
+    Statement,
+    StatementLine,
+    consumers_of,
+    expert_figures,
+    owner_experts,
+    statement,
+)
+from governance.selectors.withdrawals import WithdrawalProgress, withdrawal_progress
+from governance.selectors.work import DueItem, RunnerLine, due_items, runners
+
+__all__ = [
+    "ConsumerFigures",
+    "DueItem",
+    "Figures",
+    "RunnerLine",
+    "Statement",
+    "StatementLine",
+    "WithdrawalProgress",
+    "consumers_of",
+    "due_items",
+    "expert_figures",
+    "owner_experts",
+    "runners",
+    "statement",
+    "withdrawal_progress",
+]
