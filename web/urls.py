@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from django.urls import include, path
 
 from web.ui import design, home
 
-_ROOMS = (
-    ("legal/", "web.ui.legal"),
-    ("owner/", "web.ui.owner"),
-    ("engineer/", "web.ui.engineer"),
-    ("auditor/", "web.ui.auditor"),
-    ("api/", "web.api.urls"),
-    ("v1/", "web.gateway.urls"),
-)
-
 urlpatterns = [
     path("", home.home, name="home"),
-    path("design/", design.design, name="design"),
+    path("legal/", include("web.ui.legal")),
+    path("owner/", include("web.ui.owner")),
+    path("engineer/", include("web.ui.engineer")),
     path("account/", include("allauth.urls")),
-    *(path(prefix, include(module)) for prefix, module in _ROOMS if find_spec(module)),
+    path("design/", design.design, name="design"),
+    path("api/", include("web.api.urls")),
+    path("v1/", include("web.gateway.urls")),
 ]
 
 handler403 = "web.ui.errors.forbidden"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.db import DatabaseError
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
 from governance.models import PolicySnapshot
 from governance.vocabulary import Role
@@ -39,17 +39,13 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Runners", "engineer:runners"),
         ("Audits", "engineer:audits"),
     ),
-    Role.AUDITOR: (
-        ("Owners", "auditor:owners"),
-        ("Certificates", "auditor:certificates"),
-        ("Log", "auditor:log"),
-    ),
+    Role.AUDITOR: (("Log", "legal:log"),),
     Role.OWNER: (
         ("My experts", "owner:experts"),
         ("Certificates", "owner:certificates"),
     ),
 }
-_FOR_ALL: Final = (("API docs", "api:docs"),)
+_FOR_ALL: Final = (("API docs", "api-docs"),)
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
@@ -81,12 +77,11 @@ def first_page(roles: Sequence[Role]) -> str | None:
 
 def _visible(roles: Sequence[Role], path: str) -> Iterator[NavItem]:
     entries = dict.fromkeys(entry for role in roles for entry in _ITEMS[role])
-    for label, route in (*entries, *_FOR_ALL):
-        try:
-            url = reverse(route)
-        except NoReverseMatch:
-            continue  # a site may leave a room out; its entry then stays out too
-        yield NavItem(label, url, is_current=bool(path) and path.startswith(url))
+    found = [(label, reverse(route)) for label, route in (*entries, *_FOR_ALL)]
+    # One room's front page may be a prefix of the others: the longest match is where we are.
+    here = max((url for _, url in found if path.startswith(url)), key=len, default=None)
+    for label, url in found:
+        yield NavItem(label, url, is_current=url == here)
 
 
 def _policy_epoch() -> int | None:
