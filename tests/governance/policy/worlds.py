@@ -1,0 +1,121 @@
+"""Random policies and questions, crowded at the edges where mistakes live."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+from hypothesis import strategies as st
+
+from governance.policy.compiler import compile_snapshot
+from governance.policy.types import (
+    Ask,
+    BuildRef,
+    ExpertRef,
+    Gap,
+    Grant,
+    Snapshot,
+    Standing,
+    Stop,
+)
+from governance.vocabulary import ExpertState, Instrument, Purpose, Use, Verdict
+from tests.factories import NOW, digest_of
+
+NAMES = ("alder", "birch", "cedar", "doum", "elder")
+CONSUMERS = ("dara", "erik", "fay")
+TERRITORIES = ("DE", "FR", "IE")
+INSTANTS = tuple(NOW + timedelta(days=days) for days in (-20, -10, 0, 10, 20))
+DIGESTS = (digest_of("r1"), digest_of("r2"))
+
+
+class Chooser:
+    """`random.Random` with the few questions the worlds ask."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def one(self, options):
+        return self.random.choice(options)
+
+    def usual(self, common, rare):
+        return self.one(common) if self.maybe(0.85) else self.one(rare)
+
+    def some(self, options):
+        return frozenset(option for option in options if self.random.random() < 0.6)
+
+    def maybe(self, chance: float) -> bool:
+        return self.random.random() < chance
+
+
+def a_stop(choose: Chooser) -> Stop:
+    begin = choose.random.randrange(len(INSTANTS) - 1)
+    end = choose.one([None, *INSTANTS[begin + 1 :]])
+    return Stop(choose.one(list(Instrument)), INSTANTS[begin], end)
+
+
+def a_grant(choose: Chooser, expert: str, number: int) -> Grant:
+    begin = choose.random.randrange(len(INSTANTS) - 1)
+    return Grant(
+        licence=f"L-{number}",
+        expert=expert,
+        uses=frozenset({Use.ANSWER}) if choose.maybe(0.9) else frozenset({Use.TRAIN}),
+        purposes=choose.some(list(Purpose)),
+        starts_at=INSTANTS[begin] if choose.maybe(0.4) else INSTANTS[0],
+        ends_at=choose.one(INSTANTS[begin + 1 :]) if choose.maybe(0.4) else None,
+        consumers=choose.some(CONSUMERS) if choose.maybe(0.5) else None,
+        excluded_consumers=frozenset({choose.one(CONSUMERS)}) if choose.maybe(0.2) else frozenset(),
+        territories=choose.some(TERRITORIES) if choose.maybe(0.5) else None,
+        max_extraction_rate=choose.one([0.0, 0.01, 0.05, 1.0]),
+        revision=choose.one(DIGESTS) if choose.maybe(0.1) else None,
+        stops=tuple(a_stop(choose) for _ in range(choose.one([0, 0, 0, 1, 2]))),
+    )
+
+
+def a_standing(choose: Chooser, name: str, digest: str) -> Standing:
+    return Standing(
+        name=name,
+        digest=digest if choose.maybe(0.95) else choose.one(DIGESTS),
+        state=ExpertState.ACTIVE if choose.maybe(0.85) else choose.one(list(ExpertState)),
+        verdict=Verdict.PASS if choose.maybe(0.9) else choose.one([None, *Verdict]),
+        extraction_rate=choose.one([0.0, 0.0, 0.005, 0.01, 0.02, None]),
+        stops=tuple(a_stop(choose) for _ in range(choose.one([0, 0, 0, 0, 1]))),
+    )
+
+
+def parts(seed: int):
+    """`(build, standings, grants)` of a random policy; some of it missing or unreadable."""
+    choose = Chooser(seed)
+    names = NAMES[: choose.random.randint(1, len(NAMES))]
+    experts = tuple(ExpertRef(name, choose.one(DIGESTS)) for name in names)
+    build = BuildRef(digest_of("build"), digest_of("anchor"), 2, experts)
+    standings = [a_standing(choose, ref.name, ref.digest) for ref in experts if choose.maybe(0.97)]
+    grants: list[Grant | Gap] = [
+        a_grant(choose, ref.name, number)
+        for ref in experts
+        for number in range(choose.one([0, 1, 1, 1, 2, 3]))
+    ]
+    if choose.maybe(0.1):
+        grants.append(Gap(choose.one(names), "L-9", "expected a purpose, found 'sorcery'"))
+    return build, standings, grants
+
+
+def a_snapshot(seed: int) -> Snapshot:
+    return compile_snapshot(7, *parts(seed))
+
+
+def an_ask(seed: int) -> Ask:
+    choose = Chooser(seed * 3 + 1)
+    return Ask(
+        consumer=choose.usual(CONSUMERS, ["mallory", "", "not a slug"]),
+        purpose=choose.usual(list(Purpose), ["sorcery", ""]),
+        territory=choose.usual(TERRITORIES, ["ZZ", "de", ""]),
+        exclude=frozenset(name for name in NAMES if choose.maybe(0.08)),
+    )
+
+
+def an_instant(seed: int):
+    choose = Chooser(seed * 3 + 2)
+    return choose.one(INSTANTS) + timedelta(microseconds=choose.one([-1, 0, 1, 86_400_000_000]))
+
+
+seeds = st.integers(0, 2**32)
