@@ -17,7 +17,7 @@ from django.db.utils import Error as DatabaseError
 log = logging.getLogger(__name__)
 
 _RETRY_S = 0.25
-_STOP_CHECK_S = 0.5
+_STOP_CHECK_S = 0.2
 
 
 class Listener:
@@ -35,9 +35,9 @@ class Listener:
         return self
 
     def stop(self) -> None:
-        """End within about half a second; does not wait for a hung network."""
+        """End soon; does not wait for a hung network."""
         self._stopping.set()
-        self._thread.join(timeout=2 * _STOP_CHECK_S)
+        self._thread.join(timeout=5 * _STOP_CHECK_S)
 
     def _run(self) -> None:
         is_cut_off = False

@@ -10,11 +10,14 @@ import asyncio
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from django.db import connection
 
 from modelops.contract import (
     Delta,
@@ -84,9 +87,21 @@ class Server:
             self._server.close()
         if self._connections:
             await asyncio.wait(self._connections, timeout=grace_s)
-        for connection in tuple(self._connections):
-            connection.cancel()
+        for conversation in tuple(self._connections):
+            conversation.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.to_thread(self._end_threads)
+
+    def _end_threads(self) -> None:
+        """Close each thread's database connection, then the threads."""
+        together = threading.Barrier(_THREADS)  # so that no thread takes two of these errands
+
+        def close_connection() -> None:
+            connection.close()
+            together.wait()
+
+        for errand in [self._threads.submit(close_connection) for _ in range(_THREADS)]:
+            errand.result()
         self._threads.shutdown(wait=True)
 
     async def _on_connection(

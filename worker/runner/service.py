@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connection
 
 from governance.models import Build, Expert
 from governance.services import builds
@@ -38,7 +38,7 @@ class Runner:
     """Serves on `url` under a lease of `lease_s` seconds until `stop` is called.
 
     `make_engine(anchor_digest, authority)` makes the engine for an anchor when the first build on
-    it is wanted.
+    it is wanted. Streams that run at the end get `grace_s` to come to theirs.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Runner:
         *,
         lease_s: float,
         make_engine: Callable[[str, Authority], EngineLike],
+        grace_s: float = GRACE_S,
     ) -> None:
         self.incarnation: UUID = uuid4()
         self.fleet = Fleet(lambda anchor_digest: make_engine(anchor_digest, self.holder))
@@ -58,7 +59,7 @@ class Runner:
         self._server = Server(
             url, desk=desk, meter=self._meter, holder=self.holder, health=self.health
         )
-        self._name = name
+        self._name, self._grace_s = name, grace_s
         self._whole: tuple[WantedBuild, ...] = ()
         self._rung = threading.Event()
         self._stopping = threading.Event()
@@ -71,8 +72,10 @@ class Runner:
     async def run(self) -> bool:
         """Serve until `stop`, then close the lease. False if this incarnation was taken away."""
         listener = Listener(Channel.POLICY.value, self._on_policy).start()
-        lease = threading.Thread(target=self.holder.run, name="lease", daemon=True)
-        keeper = threading.Thread(target=self._keep, name="builds", daemon=True)
+        lease = threading.Thread(
+            target=_closing, args=(self.holder.run,), name="lease", daemon=True
+        )
+        keeper = threading.Thread(target=_closing, args=(self._keep,), name="builds", daemon=True)
         lease.start()
         keeper.start()
         await self._server.start()
@@ -80,7 +83,7 @@ class Runner:
         await asyncio.to_thread(self._wait_for_end)
         was_lost = self.holder.is_lost
         self.stop()
-        await self._server.stop(GRACE_S)
+        await self._server.stop(self._grace_s)
         listener.stop()
         await asyncio.to_thread(self._wind_up, lease, keeper)
         return not was_lost
@@ -98,6 +101,7 @@ class Runner:
         try:
             self._meter.settle()
             self._registry.close()
+            connection.close()
         except (DatabaseError, InterfaceError) as error:
             # Nothing is lost: an unclosed lease runs out, and a withdrawal waits for that.
             log.warning("lease of %s not closed: %s", self.incarnation, error)
@@ -158,6 +162,14 @@ class Runner:
             "lease_fault": self.holder.counters.last_error,
             **self.fleet.stats(),
         }
+
+
+def _closing(work: Callable[[], None]) -> None:
+    """Run a thread's work, and give its database connection back at the end."""
+    try:
+        work()
+    finally:
+        connection.close()
 
 
 def wanted_builds() -> list[WantedBuild]:

@@ -169,17 +169,18 @@ def _remove(folder: Path, home: Path) -> list[dict[str, Any]]:
     """Delete a folder of ours; what was in it, by path, size in bytes and digest."""
     if not folder.exists() or not folder.resolve().is_relative_to(home.resolve()):
         return []
-    found = [
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    found = [(path, path.stat().st_size, _digest(path)) for path in files]
+    shutil.rmtree(folder)
+    return [
         {
             "path": _shown(path, home),
-            "size_bytes": path.stat().st_size,
-            "digest": _digest(path),
+            "size_bytes": size_bytes,
+            "digest": digest,
+            "gone": not path.exists(),
         }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
+        for path, size_bytes, digest in found
     ]
-    shutil.rmtree(folder)
-    return [{**entry, "gone": not (home / entry["path"]).exists()} for entry in found]
 
 
 def _digest(path: Path) -> str:

@@ -1,0 +1,159 @@
+"""An engine without a model: it says "word " at a steady pace, under the real lease protocol.
+
+It keeps D1, D2 and D4 exactly as the real engine does, so that what is measured with it is the
+protocol and not arithmetic. It imports no torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from modelops.contract import (
+    PUBLIC,
+    Authority,
+    Delta,
+    Done,
+    EndCause,
+    ExpertRef,
+    FinishReason,
+    GenerationOrder,
+    Refused,
+    Tally,
+    WithdrawalAck,
+)
+
+Deliver = Callable[[Delta | Done | Refused], None]
+
+
+@dataclass
+class StubStream:
+    """One order being answered."""
+
+    order: GenerationOrder
+    deliver: Deliver
+    checked_epoch: int = 0
+    said: int = 0
+
+
+@dataclass(frozen=True)
+class StubStats:
+    """What the stub did."""
+
+    tokens_released: int = 0
+    fault: str = ""
+
+
+@dataclass
+class StubEngine:
+    """Answers every order with `max_tokens` words, one each `token_s` seconds."""
+
+    authority: Authority
+    token_s: float = 0.002
+    experts: set[ExpertRef] = field(default_factory=set)
+    streams: dict[str, StubStream] = field(default_factory=dict)
+    released: int = 0
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopping.set()
+        with self._lock:
+            for stream in list(self.streams.values()):
+                self._end(stream, FinishReason.ERROR, EndCause.ENGINE_FAULT)
+
+    def load(self, ref: ExpertRef) -> None:
+        with self._lock:
+            self.experts.add(ref)
+
+    def unload(self, name: str, digest: str = "") -> int:
+        with self._lock:
+            self.experts = {
+                ref for ref in self.experts if ref.name != name or digest not in ("", ref.digest)
+            }
+        return 0
+
+    def loaded(self) -> frozenset[ExpertRef]:
+        return frozenset(self.experts)
+
+    def submit(self, order: GenerationOrder, deliver: Deliver) -> None:
+        with self._lock:
+            self.streams[order.order_id] = StubStream(order, deliver)
+
+    def cancel(self, order_id: str) -> None:
+        with self._lock:
+            stream = self.streams.get(order_id)
+            if stream is not None:
+                self._end(stream, FinishReason.CANCELLED, EndCause.NONE)
+
+    def withdraw(self, name: str, policy_epoch: int) -> WithdrawalAck:
+        with self._lock:
+            was_loaded = any(ref.name == name for ref in self.experts)
+            hit = [
+                stream
+                for stream in self.streams.values()
+                if name in {ref.name for ref in stream.order.allowed}
+            ]
+            for stream in hit:
+                self._end(stream, FinishReason.CONTENT_FILTER, EndCause.CONSENT_WITHDRAWN, name)
+            self.unload(name)
+        ended = tuple(stream.order.order_id for stream in hit)
+        return WithdrawalAck(name, policy_epoch, was_loaded, ended, 0)
+
+    def stats(self) -> StubStats:
+        return StubStats(tokens_released=self.released)
+
+    def _serve(self) -> None:
+        while not self._stopping.wait(self.token_s):
+            with self._lock:
+                for stream in list(self.streams.values()):
+                    self._step(stream)
+
+    def _step(self, stream: StubStream) -> None:
+        order = stream.order
+        warrant = self.authority.warrant()
+        if order.allowed:
+            if warrant is None:
+                self._end(stream, FinishReason.CONTENT_FILTER, EndCause.LEASE_LOST)
+                return
+            if stream.checked_epoch != warrant.policy_epoch:
+                kept = self.authority.permits(order, warrant) & warrant.live
+                if not kept.issuperset(order.allowed):
+                    lost = sorted(ref.name for ref in set(order.allowed) - kept)
+                    self._end(
+                        stream, FinishReason.CONTENT_FILTER, EndCause.CONSENT_WITHDRAWN, lost[0]
+                    )
+                    return
+                stream.checked_epoch = warrant.policy_epoch
+            if not self.authority.holds(warrant):
+                return
+        if stream.said < order.sampling.max_tokens:
+            stream.said += 1
+            self.released += 1
+            stream.deliver(Delta(order.order_id, "word ", (stream.said,)))
+        if stream.said >= order.sampling.max_tokens:
+            self._end(stream, FinishReason.LENGTH, EndCause.NONE)
+
+    def _end(
+        self, stream: StubStream, reason: FinishReason, cause: EndCause, expert: str = ""
+    ) -> None:
+        if self.streams.pop(stream.order.order_id, None) is None:
+            return
+        names = [PUBLIC, *(ref.name for ref in stream.order.allowed)]
+        tally = Tally(
+            prompt_tokens=1,
+            completion_tokens=stream.said,
+            routed=dict.fromkeys(names, stream.said),
+            mass=dict.fromkeys(names, stream.said / len(names)),
+        )
+        epoch = stream.order.policy_epoch
+        stream.deliver(
+            Done(stream.order.order_id, reason, tally, stream.checked_epoch or epoch, cause, expert)
+        )
