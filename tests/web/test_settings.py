@@ -14,6 +14,7 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from web import environment
@@ -156,6 +157,7 @@ def test_a_cut_off_secret_key_is_refused(tmp_path):
         environment.kept_secret(path)
 
 
+@limits(deadline=None)
 @given(st.text("abcdefgh/", min_size=0, max_size=200))
 def test_the_default_socket_always_fits_the_kernel(folder):
     home = Path("/") / folder.strip("/")
