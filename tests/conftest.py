@@ -5,6 +5,7 @@ start with the first test that needs one, so a run of pure tests starts nothing.
 of pytest-xdist share them. RECLAIM_TEST_HOME=<folder> keeps them running between runs.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -33,7 +34,8 @@ def _end_killed_runs() -> None:
     """Stop the servers of runs that were killed before they could."""
     for folder in _BASE.iterdir():
         if folder.name.isdigit() and not _alive(int(folder.name)):
-            processes.erase(processes.Home(folder))
+            with contextlib.suppress(processes.ProcessesError):
+                processes.erase(processes.Home(folder))
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -45,8 +47,9 @@ def _own_home() -> processes.Home:
     return processes.Home(_BASE / str(os.getpid()))
 
 
-_IS_FIRST = "RECLAIM_TEST_HOME" not in os.environ
-_HOME = _own_home() if _IS_FIRST else processes.Home(Path(os.environ["RECLAIM_TEST_HOME"]))
+_GIVEN = os.environ.get("RECLAIM_TEST_HOME")
+_IS_FIRST = not _GIVEN
+_HOME = processes.Home(Path(_GIVEN).absolute()) if _GIVEN else _own_home()
 
 
 def _worker_number() -> int:

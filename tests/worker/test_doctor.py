@@ -135,6 +135,25 @@ def test_a_broker_that_is_away_fails_and_one_that_answers_does_not(redis_url, se
     assert doctor.broker().found == "no Redis is named or started"
 
 
+def test_a_queue_without_a_worker_is_named(redis_url):
+    check = doctor.queues(patience_s=0.5)
+    assert (check.state, check.found) == (
+        "fail",
+        "no worker answers on: enforce, models, upkeep",
+    )
+
+
+@pytest.mark.django_db
+def test_tables_of_another_version_are_a_failed_check_not_a_crash():
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE governance_runnerlease RENAME COLUMN lease_s TO lease_ms")
+    check = doctor._asked("runners", doctor.runners)
+    assert check.state == "fail"
+    assert "lease_s" in check.found
+
+
 def test_signing_keys_are_looked_for_beside_the_session_key(settings, tmp_path):
     settings.RECLAIM_KEYS = tmp_path
     (tmp_path / "django.key").write_text("x")

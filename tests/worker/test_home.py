@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from supervisor.options import ServerOptions
 
-from worker.processes import catalogue, errors, servers, supervision
+from worker.processes import catalogue, control, errors, servers, supervision
 from worker.processes.home import CODE, SOCKET_PATH_BYTES, Home, port_is_free
 
 
@@ -74,6 +74,30 @@ def test_a_path_too_long_for_a_socket_is_refused_with_both_lengths(tmp_path):
     with pytest.raises(errors.PathTooLong, match=f"at most {SOCKET_PATH_BYTES}"):
         Home(deep).prepare()
     assert not deep.exists()
+
+
+def test_a_folder_that_was_there_before_keeps_its_rights_and_is_never_erased(tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    one = Home(tmp_path)
+    one.prepare()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    with pytest.raises(errors.NotOurs, match="held other files before"):
+        control.erase(one)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_folder_in_which_the_settings_left_a_key_is_still_ours(tmp_path):
+    (tmp_path / "keys").mkdir()
+    one = Home(tmp_path)
+    one.prepare()
+    control.erase(one)
+    assert not tmp_path.exists()
+
+
+def test_a_relative_path_never_becomes_a_home():
+    with pytest.raises(errors.PathUnfit, match="absolute"):
+        Home(Path()).prepare()
 
 
 @pytest.mark.parametrize("name", ["a ;b", "a #b", "a\nb", 'a"b'])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from worker.processes import orphans, servers, supervision
 from worker.processes.catalogue import PROGRAM_NAMES, SERVERS, programs
-from worker.processes.errors import NotReady, UnknownProcess
+from worker.processes.errors import NotOurs, NotReady, UnknownProcess
 from worker.processes.home import LOOPBACK, Home
 
 _READY_S = {"postgres": 60, "redis": 20}
@@ -338,7 +338,16 @@ def _size(path: Path) -> int:
 
 
 def erase(home: Home) -> None:
-    """Stop everything and remove the home with all it holds."""
+    """Stop everything and remove the home with all it holds.
+
+    Raises:
+        NotOurs: the folder was there, with other content, before Reclaim used it.
+    """
+    if home.path.exists() and not home.may_be_erased:
+        raise NotOurs(
+            f"expected RECLAIM_HOME={home.path} to be a folder that Reclaim made, found one that "
+            "held other files before. Remove by hand what you no longer need."
+        )
     stop(home)
     for folder in (servers.roots_own_folder(home), home.path):
         if folder.exists():

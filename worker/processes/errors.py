@@ -8,6 +8,7 @@
     ├── PortTaken           a port asked for by number belongs to someone else
     ├── AccountMissing      started as root, and no account to run PostgreSQL under
     ├── UnknownProcess      a name that is not in the process list
+    ├── NotOurs             a folder to be erased holds more than Reclaim put there
     └── NotReady            started, but did not come up; the message ends with its log
 
 Each message says what was expected, what was found and what to do. `exit_code` is what the
@@ -51,3 +52,7 @@ class NotReady(ProcessesError):
 
 class PathUnfit(ProcessesError):
     exit_code = 28
+
+
+class NotOurs(ProcessesError):
+    exit_code = 29

@@ -22,6 +22,8 @@ LOOPBACK = "127.0.0.1"
 # sun_path holds 108 bytes with its closing zero; supervisord binds "<name>.<pid>" before it renames
 SOCKET_PATH_BYTES = 107 - len(".4194304")
 
+_MARK = "made-by-reclaim"
+
 # below the range the kernel hands to outgoing connections, above what services usually claim
 _PORTS = range(20_000, 32_000)
 
@@ -53,9 +55,9 @@ class Home:
         return self.run / "supervisor.sock"
 
     def prepare(self) -> None:
-        """Create the folders, private to this account.
+        """Create the folders, private to this account; an existing folder keeps its rights.
 
-        As root the top folder may be crossed (0711), because PostgreSQL refuses to be root
+        As root a fresh top folder may be crossed (0711), because PostgreSQL refuses to be root
         and has to reach its own folder inside; nobody else can list or read it.
 
         Raises:
@@ -63,6 +65,28 @@ class Home:
             PathTooLong: a Unix socket inside would not fit in its 108 bytes.
             PathUnfit: supervisord's configuration cannot express the path.
         """
+        self._refuse_odd_path()
+        try:
+            is_ours = not self.path.exists() or self._holds_nothing_foreign()
+            if not self.path.exists():
+                self.path.mkdir(parents=True)
+                self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            for folder in (self.run, self.log):
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o700)
+            if is_ours:
+                (self.path / _MARK).touch()
+            with (self.run / "lock").open("a"):
+                pass
+        except OSError as error:
+            raise FolderNotWritable(
+                f"expected to write in RECLAIM_HOME={self.path}, found: {error}. "
+                "Choose another folder with RECLAIM_HOME, or give this account the right to write."
+            ) from error
+
+    def _refuse_odd_path(self) -> None:
+        if not self.path.is_absolute():
+            raise PathUnfit(f"expected an absolute RECLAIM_HOME, found {str(self.path)!r}.")
         if any(mark in str(self.path) for mark in (" ;", " #", "\n", "\r", '"')):
             raise PathUnfit(
                 f"expected RECLAIM_HOME without line breaks, double quotes, ' ;' or ' #', found "
@@ -74,17 +98,15 @@ class Home:
                 f"RECLAIM_HOME={self.path} makes a Unix socket path of {length} bytes; expected at "
                 f"most {SOCKET_PATH_BYTES}. Set RECLAIM_HOME to a shorter folder."
             )
-        try:
-            for folder in (self.path, self.run, self.log):
-                folder.mkdir(parents=True, exist_ok=True)
-                folder.chmod(0o711 if folder == self.path and os.geteuid() == 0 else 0o700)
-            with (self.run / "lock").open("a"):
-                pass
-        except OSError as error:
-            raise FolderNotWritable(
-                f"expected to write in RECLAIM_HOME={self.path}, found: {error}. "
-                "Choose another folder with RECLAIM_HOME, or give this account the right to write."
-            ) from error
+
+    def _holds_nothing_foreign(self) -> bool:
+        # reading the settings alone already leaves a key, before anything is started
+        return {child.name for child in self.path.iterdir()} <= {"keys", "mail", "store"}
+
+    @property
+    def may_be_erased(self) -> bool:
+        """Whether the folder was made by us, so that no foreign file is lost with it."""
+        return (self.path / _MARK).is_file()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
