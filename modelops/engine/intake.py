@@ -21,10 +21,9 @@ class Intake:
 
     def __init__(self, tokenizer: Tokenizer, anchor_digest: str, max_length: int) -> None:
         # What a consumer types is text: a special token's name in it must not become that token.
-        self._plain = Tokenizer.from_str(tokenizer.to_str())
-        self._plain.encode_special_tokens = True
+        self._encode_plain = chat.plain_encoder(tokenizer)
         self._anchor_digest, self._max_length = anchor_digest, max_length
-        pieces = self._plain.get_vocab(with_added_tokens=True)
+        pieces = tokenizer.get_vocab(with_added_tokens=True)
         self._longest_piece = max(map(len, pieces))
         self.bytes_of = TokenBytes(tokenizer)
 
@@ -55,8 +54,8 @@ class Intake:
 
     def _encode(self, order: GenerationOrder) -> tuple[int, ...]:
         if order.turns:
-            return tuple(chat.encode_chat(self._plain, order.turns))
-        return tuple(self._plain.encode(order.prompt, add_special_tokens=False).ids)
+            return tuple(chat.encode_chat_with(self._encode_plain, order.turns))
+        return tuple(self._encode_plain(order.prompt))
 
     def _is_hopeless(self, order: GenerationOrder) -> bool:
         """Whether it is too long whatever its tokens are; spares tokenising a flood of text."""
