@@ -1,0 +1,1 @@
+"""The stand-alone verifier: one file, no import of ours, shipped in every bundle."""
