@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from governance import keys
 from governance.models import Withdrawal
-from governance.services import certificates, withdrawals
+from governance.services import withdrawals
 from governance.vocabulary import CertificateStage, FollowUpKind
 from worker.celery import ERRANDS, app
 from worker.tasks import erasing
@@ -78,6 +78,9 @@ def _erase(carrier: Carrier) -> Evidence:
 
 
 def _certify(carrier: Carrier) -> Evidence:
+    # Imported here: it brings a PDF writer, which quiescing must not wait for.
+    from governance.services import certificates
+
     withdrawal = Withdrawal.objects.get(pk=carrier.row.subject_id)
     stage = CertificateStage(carrier.row.order["stage"])
     issued = withdrawal.certificates.filter(stage=stage).first()
