@@ -177,17 +177,29 @@ def verify_log(arguments: Annotated[list[str] | None, typer.Argument()] = None) 
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    only: Annotated[
+        str, typer.Option(help="One check, for a container: anything but ok is exit code 1.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Say what is missing or misconfigured, and what to do. Exit code 1 if anything is."""
     from worker import doctor as clinic
 
     home = _home()
-    checks = clinic.examine(home, os.environ, prepare_django=lambda: _django(home))
+    if only and only not in clinic.ALONE:
+        raise typer.BadParameter(f"expected one of {', '.join(clinic.ALONE)}; found {only!r}")
+    if only:
+        checks = clinic.examine_one(only, lambda: _django(home))
+        wrong = any(check.state != "ok" for check in checks)
+    else:
+        checks = clinic.examine(home, os.environ, prepare_django=lambda: _django(home))
+        wrong = any(check.state == "fail" for check in checks)
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks]))
     else:
         typer.echo(clinic.table(checks))
-    if any(check.state == "fail" for check in checks):
+    if wrong:
         raise typer.Exit(1)
 
 

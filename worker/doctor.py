@@ -72,6 +72,17 @@ def examine(
     return checks
 
 
+def examine_one(name: str, prepare_django: Callable[[], None]) -> list[Check]:
+    """One check by name, quick enough for a container's health check.
+
+    Raises:
+        KeyError: not one of `ALONE`.
+    """
+    look = ALONE[name]
+    settled = settings(prepare_django)
+    return [settled] if settled.state == "fail" else [_asked(name, look)]
+
+
 def table(checks: list[Check]) -> str:
     """For people: one line a check, and below it what to do."""
     words = {"ok": "ok  ", "warn": "look", "fail": "FAIL", "skip": "skip"}
@@ -346,6 +357,16 @@ def queues(patience_s: float = 3) -> Check:
         return Check("queues", "ok", f"{len(found)} workers serve {', '.join(QUEUES)}")
     to_do = f"Run: reclaim up; then read why: reclaim logs worker-{missing[0]}"
     return Check("queues", "fail", f"no worker answers on: {', '.join(missing)}", to_do)
+
+
+ALONE: Mapping[str, Callable[[], Check]] = {
+    "database": database,
+    "broker": broker,
+    "migrations": migrations,
+    "runners": runners,
+    "follow-ups": follow_ups,
+    "queues": queues,
+}
 
 
 def _split(error: Exception) -> tuple[str, str]:

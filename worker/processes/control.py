@@ -108,6 +108,8 @@ def start(
                 f"found {name!r}."
             )
     home.prepare()
+    if not embedded(environ) and not set(names) & set(PROGRAM_NAMES):
+        return status(home)  # the servers are run by someone else: there is nothing to supervise
     with home.locked():
         if supervision.supervisor_pid(home) is None:
             _sweep(home, say)
