@@ -137,7 +137,7 @@ def authenticate(secret: str, *, at: datetime) -> ApiKey | None:
     """
     kind, _, rest = secret.partition("_")
     prefix, _, _ = rest.partition("_")
-    if kind != "rk" or len(prefix) != PREFIX_CHARACTERS:
+    if kind != "rk" or len(prefix) != PREFIX_CHARACTERS or not prefix.isalnum():
         return None
     api_key = ApiKey.objects.select_related("consumer").filter(prefix=prefix).first()
     if api_key is None or not hmac.compare_digest(api_key.secret_digest, _digest(secret)):

@@ -1,0 +1,102 @@
+"""Every table that promises to be append-only refuses UPDATE and DELETE in the database itself."""
+
+import pytest
+from django.apps import apps
+from django.db import ProgrammingError, connection, transaction
+
+from governance.models import (
+    Certificate,
+    ConsentEvent,
+    ConsentRecord,
+    DecisionRecord,
+    LogCheckpoint,
+    LogLeaf,
+)
+from tests import factories
+from tests.factories import NOW, digest_of
+
+pytestmark = pytest.mark.django_db
+
+PROMISED = {
+    "Certificate",
+    "ConsentEvent",
+    "ConsentRecord",
+    "DecisionRecord",
+    "Ending",
+    "Finding",
+    "LogCheckpoint",
+    "LogLeaf",
+    "PolicySnapshot",
+}
+"""Tables that hold evidence; taking one off this list takes a decision record in docs."""
+
+
+def consent_record():
+    expert = factories.expert()
+    return ConsentRecord.objects.create(
+        owner=expert.owner,
+        expert=expert,
+        licence=factories.licence(corpus=expert.corpus),
+        controller="c",
+        jurisdiction="NL",
+        notice_digest=digest_of("notice"),
+        withdrawal_method="page",
+    )
+
+
+ROWS = {
+    "Certificate": lambda: Certificate.objects.create(
+        withdrawal=factories.withdrawal(), stage="blocked", envelope="{}", digest=digest_of("c")
+    ),
+    "ConsentEvent": lambda: ConsentEvent.objects.create(
+        record=consent_record(), kind="given", method="page"
+    ),
+    "ConsentRecord": consent_record,
+    "DecisionRecord": lambda: DecisionRecord.objects.create(
+        path="p", input={}, result={}, requested_by="k", policy_epoch=1
+    ),
+    "Ending": lambda: factories.withdrawal().ending,
+    "Finding": factories.finding,
+    "LogCheckpoint": lambda: LogCheckpoint.objects.create(
+        size=1, root_hash=b"0" * 32, note="n", sealed_at=NOW
+    ),
+    "LogLeaf": lambda: LogLeaf.objects.create(
+        seq=0, body=b"{}", leaf_hash=b"0" * 32, staged_at=NOW, sealed_at=NOW
+    ),
+    "PolicySnapshot": lambda: factories.snapshot(1),
+}
+
+
+def declared():
+    """Models whose triggers protect both UPDATE and DELETE without a condition."""
+    found = set()
+    for model in apps.get_app_config("governance").get_models():
+        triggers = getattr(model._meta, "triggers", [])
+        names = {trigger.name for trigger in triggers if not trigger.condition}
+        if any(n.endswith("_never_updated") for n in names) and any(
+            n.endswith("_never_deleted") for n in names
+        ):
+            found.add(model.__name__)
+    return found
+
+
+def test_the_promise_and_the_tables_are_the_same():
+    assert declared() == PROMISED == set(ROWS)
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED))
+@pytest.mark.parametrize("act", ["UPDATE", "DELETE"])
+def test_append_only_table_refuses(act, name):
+    row = ROWS[name]()
+    table, key = row._meta.db_table, row._meta.pk.column
+    statement = {
+        "UPDATE": f'UPDATE "{table}" SET "{key}" = "{key}"',
+        "DELETE": f'DELETE FROM "{table}"',
+    }[act]
+    with (
+        pytest.raises(ProgrammingError, match="Cannot"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(statement)
+    assert type(row).objects.filter(pk=row.pk).exists()
