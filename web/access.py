@@ -13,10 +13,11 @@ from functools import wraps
 from typing import Concatenate, ParamSpec
 from uuid import UUID
 
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 
 from governance.models import Account, DataOwner, Expert, Membership, Withdrawal
 from governance.vocabulary import Role
@@ -170,6 +171,15 @@ def open_page(view: View[P]) -> View[P]:
 
 
 def _marked(view: View[P], gate: str) -> View[P]:
-    behind_login: View[P] = login_required(view)
+    @wraps(view)
+    def behind_login(
+        request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs
+    ) -> HttpResponseBase:
+        if request.user.is_authenticated:
+            return view(request, *args, **kwargs)
+        # What was posted while logged out is lost, and its address may answer no GET.
+        is_read = request.method in ("GET", "HEAD")
+        return redirect_to_login(request.get_full_path() if is_read else reverse("home"))
+
     behind_login.gate = gate  # type: ignore[attr-defined]
     return behind_login

@@ -25,7 +25,7 @@ from governance.models import (
     RunnerLease,
 )
 from governance.services import builds, experts
-from governance.vocabulary import FollowUpKind, FollowUpState, Role
+from governance.vocabulary import BuildState, FollowUpKind, FollowUpState, Role
 from web import access
 from web.ui import forms
 
@@ -35,74 +35,94 @@ ROWS_A_PAGE = 25
 
 @access.staff_page(Role.ENGINEER)
 def experts_page(request: HttpRequest) -> HttpResponse:
-    """Every expert with its newest revision and what its audit found."""
+    """Every expert with its newest revision and what its audit found; the form proposes another."""
+    form = forms.ExpertForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        by, given = access.staff(request, Role.ENGINEER), form.cleaned_data
+        with forms.refusals_shown(form):
+            expert = experts.propose(
+                given["name"], title=given["title"], owner=given["corpus"].owner,
+                corpus=given["corpus"], by=by, at=timezone.now(),
+            )  # fmt: skip
+            messages.success(request, f"{expert} is proposed. Its owner consents next.")
+            return redirect("engineer:expert", expert.name)
     revisions = ExpertRevision.objects.order_by("-number").prefetch_related("findings")
     rows = Expert.objects.select_related("owner", "corpus").prefetch_related(
         Prefetch("revisions", queryset=revisions)
     )
-    served = Build.objects.filter(state="promoted").first()
+    page = Paginator(rows.order_by("name"), ROWS_A_PAGE).get_page(request.GET.get("page"))
+    served = Build.objects.filter(state=BuildState.PROMOTED).first()
     names = {entry["name"] for entry in served.experts} if served else set()
-    return render(request, "engineer/experts.html", {"experts": rows, "served": names})
+    context = {"page": page, "served": names, "form": form}
+    return render(request, "engineer/experts.html", context, status=forms.status_of(form))
 
 
 @access.staff_page(Role.ENGINEER)
 def expert_page(request: HttpRequest, name: str) -> HttpResponse:
     """One expert: its revisions, gate reports and findings; train, audit, ask for activation."""
-    expert = access.expert_for(request, name, or_staff=(Role.ENGINEER,))
+    return _expert_page(request, access.expert_for(request, name, or_staff=(Role.ENGINEER,)))
+
+
+def _expert_page(
+    request: HttpRequest,
+    expert: Expert,
+    *,
+    training: forms.TrainingForm | None = None,
+    audit: tuple[ExpertRevision, forms.AuditForm] | None = None,
+) -> HttpResponse:
+    """The page, with the form that was refused if one was."""
     paths = _paths_of_last_training(expert)
+    training = training or forms.TrainingForm(
+        initial={
+            "corpus_path": paths.get("members_path", ""),
+            "heldout_path": paths.get("controls_path", ""),
+        }
+    )
+    rows = []
+    for revision in expert.revisions.prefetch_related("findings").order_by("-number"):
+        fresh = forms.AuditForm(initial=paths, auto_id=f"revision-{revision.number}-%s")
+        rows.append((revision, audit[1] if audit and audit[0] == revision else fresh))
     context = {
         "expert": expert,
-        "revisions": expert.revisions.prefetch_related("findings").order_by("-number"),
+        "revisions": rows,
         "runs": _runs_about(expert)[:10],
-        "audit_form": forms.AuditForm(initial=paths),
-        "training_form": forms.TrainingForm(
-            initial={
-                "corpus_path": paths.get("members_path", ""),
-                "heldout_path": paths.get("controls_path", ""),
-            }
-        ),
+        "training_form": training,
     }
-    return render(request, "engineer/expert.html", context)
+    refused = [training, *([audit[1]] if audit else [])]
+    status = forms.status_of(*refused)
+    return render(request, "engineer/expert.html", context, status=status)
 
 
-@require_POST
 @access.staff_page(Role.ENGINEER)
+@require_POST
 def order_training(request: HttpRequest, name: str) -> HttpResponseBase:
     """Train on our workers."""
     expert = access.expert_for(request, name, or_staff=(Role.ENGINEER,))
     by, form = access.staff(request, Role.ENGINEER), forms.TrainingForm(request.POST)
-    if not form.is_valid():
-        messages.error(request, "Say where the training documents are.")
-        return redirect("engineer:expert", name)
-    try:
-        experts.order_training(expert, order=form.cleaned_data, by=by, at=timezone.now())
-        messages.success(request, f"Training of {expert} is ordered.")
-    except GovernanceError as error:
-        messages.error(request, error.message)
-        return redirect("engineer:expert", name)
-    return redirect("engineer:runs")
+    if form.is_valid():
+        with forms.refusals_shown(form):
+            experts.order_training(expert, order=form.order(), by=by, at=timezone.now())
+            messages.success(request, f"Training of {expert} is ordered.")
+            return redirect("engineer:runs")
+    return _expert_page(request, expert, training=form)
 
 
-@require_POST
 @access.staff_page(Role.ENGINEER)
+@require_POST
 def order_audit(request: HttpRequest, identity: str) -> HttpResponseBase:
     """Audit a revision again."""
-    revision = _revision(identity)
-    by, form = access.staff(request, Role.ENGINEER), forms.AuditForm(request.POST)
-    if not form.is_valid():
-        messages.error(request, "Say where the training and held-out documents are.")
-        return redirect("engineer:expert", revision.expert.name)
-    try:
-        experts.order_audit(revision, order=form.cleaned_data, by=by, at=timezone.now())
-        messages.success(request, f"An audit of {revision} is ordered.")
-    except GovernanceError as error:
-        messages.error(request, error.message)
-        return redirect("engineer:expert", revision.expert.name)
-    return redirect("engineer:runs")
+    revision, by = _revision(identity), access.staff(request, Role.ENGINEER)
+    form = forms.AuditForm(request.POST, auto_id=f"revision-{revision.number}-%s")
+    if form.is_valid():
+        with forms.refusals_shown(form):
+            experts.order_audit(revision, order=form.cleaned_data, by=by, at=timezone.now())
+            messages.success(request, f"An audit of {revision} is ordered.")
+            return redirect("engineer:runs")
+    return _expert_page(request, revision.expert, audit=(revision, form))
 
 
-@require_POST
 @access.staff_page(Role.ENGINEER)
+@require_POST
 def request_activation(request: HttpRequest, identity: str) -> HttpResponseBase:
     """Ask legal staff to activate a revision that has passed."""
     revision, by = _revision(identity), access.staff(request, Role.ENGINEER)
@@ -143,18 +163,15 @@ def builds_page(request: HttpRequest) -> HttpResponse:
     form = forms.BuildForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         by = access.staff(request, Role.ENGINEER)
-        try:
-            build = builds.plan_current(
-                reason=form.cleaned_data["reason"], by=by, at=timezone.now()
-            )
-        except GovernanceError as error:
-            forms.show_refusal(form, error)
-        else:
+        with forms.refusals_shown(form):
+            reason = form.cleaned_data["reason"]
+            build = builds.plan_current(reason=reason, by=by, at=timezone.now())
             messages.success(request, f"{build} is planned from what is active now.")
             return redirect("engineer:builds")
     rows = Build.objects.select_related("anchor", "withdrawal__expert")
     page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
-    return render(request, "engineer/builds.html", {"page": page, "form": form})
+    context = {"page": page, "form": form}
+    return render(request, "engineer/builds.html", context, status=forms.status_of(form))
 
 
 @access.staff_page(Role.ENGINEER)

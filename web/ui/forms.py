@@ -1,8 +1,10 @@
 """Forms of the pages. They check shape; lawfulness is the services' business, and its refusals are
-shown at the fields they name (`show_refusal`)."""
+shown at the fields they name (`refusals_shown`)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, time
 from typing import Any
 
@@ -13,13 +15,26 @@ from governance.models import Consumer, Corpus
 from governance.services.licences import Terms
 from governance.vocabulary import Instrument, LicenceState, Purpose, Use
 
+# Forms ask for days where services know instants.
+_ASKED_AS = {"starts_at": "starts_on", "ends_at": "ends_on"}
 
-def show_refusal(form: forms.Form, error: GovernanceError) -> None:
-    """Put a service's refusal where the reader can act on it."""
-    for name, message in error.fields.items():
-        form.add_error(name if name in form.fields else None, message)
-    if not error.fields:
-        form.add_error(None, error.message)
+
+@contextmanager
+def refusals_shown(form: forms.Form) -> Iterator[None]:
+    """Put a service's refusal at the fields it names, where the reader can act on it."""
+    try:
+        yield
+    except GovernanceError as error:
+        for name, message in error.fields.items():
+            field = _ASKED_AS.get(name, name)
+            form.add_error(field if field in form.fields else None, message)
+        if not error.fields:
+            form.add_error(None, error.message)
+
+
+def status_of(*shown: forms.Form) -> int:
+    """The HTTP status of a page with these forms: 422 where one of them was refused."""
+    return 422 if any(form.is_bound and form.errors for form in shown) else 200
 
 
 class OwnerForm(forms.Form):
@@ -43,9 +58,23 @@ class CorpusForm(forms.Form):
     source_licence = forms.CharField(
         label="Licence of the text itself", max_length=200, help_text="And whose text it is."
     )
+    languages = forms.RegexField(
+        r"^[A-Za-z0-9-]{2,16}( [A-Za-z0-9-]{2,16})*$",
+        required=False,
+        help_text="BCP 47 codes with spaces between, such as en nl.",
+        error_messages={"invalid": "Expected codes with spaces between, such as en nl."},
+    )
     document_count = forms.IntegerField(label="Documents", min_value=0)
     text_bytes = forms.IntegerField(label="Bytes of text", min_value=0)
+    merkle_root = forms.CharField(
+        label="Commitment to the documents", max_length=64, required=False,
+        help_text="What reclaim check prints: 64 hexadecimal characters.",
+    )  # fmt: skip
     description = forms.CharField(widget=forms.Textarea(attrs={"rows": 2}), required=False)
+
+    def clean_languages(self) -> list[str]:
+        """The codes one by one."""
+        return str(self.cleaned_data["languages"]).split()
 
 
 class LicenceForm(forms.Form):
@@ -76,7 +105,13 @@ class LicenceForm(forms.Form):
         widget=forms.DateInput(attrs={"type": "date"}), required=False,
         help_text="The first day on which it no longer holds. Empty: open-ended.",
     )  # fmt: skip
-    is_exclusive = forms.BooleanField(label="Exclusive", required=False)
+    notice_days = forms.IntegerField(
+        label="Notice (days)", min_value=0, max_value=3650, initial=0,
+        help_text="A termination takes effect after so many days. A withdrawal never waits.",
+    )  # fmt: skip
+    is_exclusive = forms.BooleanField(
+        label="Exclusive: no other licence of this corpus at the same time", required=False
+    )
     max_extraction_rate = forms.FloatField(
         label="Highest extraction rate served", initial=0.01, min_value=0, max_value=1,
         help_text="A share: 0.01 is one passage in a hundred.",
@@ -100,6 +135,7 @@ class LicenceForm(forms.Form):
             territories=territories or None,
             starts_at=datetime.combine(given["starts_on"], time(), UTC),
             ends_at=datetime.combine(given["ends_on"], time(), UTC) if given["ends_on"] else None,
+            notice_days=given["notice_days"],
             is_exclusive=given["is_exclusive"],
             max_extraction_rate=given["max_extraction_rate"],
             rate_per_million_tokens=given["rate_per_million_tokens"],
@@ -118,6 +154,16 @@ class EndLicenceForm(forms.Form):
         ]
     )  # fmt: skip
     reason = forms.CharField(widget=forms.Textarea(attrs={"rows": 2}))
+
+
+class ExpertForm(forms.Form):
+    """Propose an expert: a place in the model for what a corpus teaches."""
+
+    name = forms.SlugField(
+        max_length=63, help_text="Small letters, digits and hyphens, such as news. It stays."
+    )
+    title = forms.CharField(max_length=200)
+    corpus = forms.ModelChoiceField(Corpus.objects.select_related("owner"), to_field_name="slug")
 
 
 class AuditForm(forms.Form):
@@ -139,7 +185,41 @@ class TrainingForm(forms.Form):
     corpus_path = forms.CharField(
         label="Training documents", max_length=500, help_text="A .jsonl.xz the workers can read."
     )
-    heldout_path = forms.CharField(label="Held-out documents", max_length=500, required=False)
+    heldout_path = forms.CharField(
+        label="Held-out documents", max_length=500, required=False,
+        help_text="Same source, never trained on; the audit compares with them.",
+    )  # fmt: skip
+    steps = forms.IntegerField(initial=280, min_value=2, max_value=1_000_000)
+    batch_windows = forms.IntegerField(
+        label="Windows a batch", initial=4, min_value=2, max_value=4096,
+        help_text="Half are public text.",
+    )  # fmt: skip
+    context = forms.IntegerField(
+        label="Tokens a window", initial=256, min_value=8, max_value=65_536,
+        help_text="At most what the anchor was made for.",
+    )  # fmt: skip
+    peak_lr = forms.FloatField(
+        label="Highest learning rate", initial=0.01, min_value=1e-7, max_value=1
+    )
+    seed = forms.IntegerField(initial=0, min_value=0)
+
+    def order(self) -> dict[str, Any]:
+        """A valid form as the order a worker carries out. One step in 28 warms up, and the router
+        row learns at twice the rate, as in the recipe of the demonstration."""
+        given = self.cleaned_data
+        steps, peak_lr = int(given["steps"]), float(given["peak_lr"])
+        return {
+            "corpus_path": given["corpus_path"],
+            "heldout_path": given["heldout_path"],
+            "recipe": {
+                "context": given["context"],
+                "batch_windows": given["batch_windows"],
+                "schedule": {"steps": steps, "warmup_steps": steps // 28},
+                "peak_lr": peak_lr,
+                "row_peak_lr": 2 * peak_lr,
+                "seed": given["seed"],
+            },
+        }
 
 
 class BuildForm(forms.Form):

@@ -30,7 +30,14 @@ from governance.models import (
     LogLeaf,
 )
 from governance.services import corpora, experts, licences, owners
-from governance.vocabulary import FollowUpKind, FollowUpState, LicenceState, RevisionState, Role
+from governance.vocabulary import (
+    FollowUpKind,
+    FollowUpState,
+    Instrument,
+    LicenceState,
+    RevisionState,
+    Role,
+)
 from web import access
 from web.ui import forms
 
@@ -45,11 +52,8 @@ def owners_page(request: HttpRequest) -> HttpResponse:
     form = forms.OwnerForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         by = access.staff(request, Role.LEGAL)
-        try:
+        with forms.refusals_shown(form):
             owner = owners.register(**form.cleaned_data, by=by, at=timezone.now())
-        except GovernanceError as error:
-            forms.show_refusal(form, error)
-        else:
             messages.success(request, f"{owner} is registered.")
             return redirect("legal:owner", owner.slug)
     rows = DataOwner.objects.annotate(
@@ -60,7 +64,8 @@ def owners_page(request: HttpRequest) -> HttpResponse:
     if wanted:
         rows = rows.filter(Q(legal_name__icontains=wanted) | Q(slug__icontains=wanted))
     page = Paginator(rows.order_by("legal_name"), ROWS_A_PAGE).get_page(request.GET.get("page"))
-    return render(request, "legal/owners.html", {"page": page, "form": form, "wanted": wanted})
+    context = {"page": page, "form": form, "wanted": wanted}
+    return render(request, "legal/owners.html", context, status=forms.status_of(form))
 
 
 @access.staff_page(Role.LEGAL)
@@ -70,13 +75,8 @@ def owner_page(request: HttpRequest, slug: str) -> HttpResponse:
     form = forms.CorpusForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         by = access.staff(request, Role.LEGAL)
-        try:
-            corpus = corpora.describe(
-                owner, **form.cleaned_data, languages=[], by=by, at=timezone.now()
-            )
-        except GovernanceError as error:
-            forms.show_refusal(form, error)
-        else:
+        with forms.refusals_shown(form):
+            corpus = corpora.describe(owner, **form.cleaned_data, by=by, at=timezone.now())
             messages.success(request, f"{corpus} is described. Request its licence next.")
             return redirect("legal:owner", slug)
     context = {
@@ -87,7 +87,7 @@ def owner_page(request: HttpRequest, slug: str) -> HttpResponse:
         "members": owner.memberships.select_related("account"),
         "licences": _listed(Licence.objects.filter(corpus__owner=owner)),
     }
-    return render(request, "legal/owner.html", context)
+    return render(request, "legal/owner.html", context, status=forms.status_of(form))
 
 
 @access.staff_page(Role.LEGAL)
@@ -108,47 +108,50 @@ def licences_page(request: HttpRequest) -> HttpResponse:
 @access.staff_page(Role.LEGAL)
 def request_licence(request: HttpRequest) -> HttpResponse:
     """Ask for a licence; a colleague decides."""
-    form = forms.LicenceForm(
-        request.POST or None, initial={"corpus": request.GET.get("corpus"),
-                                       "starts_on": timezone.now().date()}
-    )  # fmt: skip
+    initial = {"corpus": request.GET.get("corpus"), "starts_on": timezone.now().date()}
+    form = forms.LicenceForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         by = access.staff(request, Role.LEGAL)
-        try:
+        with forms.refusals_shown(form):
             licence = licences.request(
                 form.cleaned_data["corpus"], terms=form.terms(), by=by, at=timezone.now()
             )
-        except GovernanceError as error:
-            forms.show_refusal(form, error)
-        else:
             messages.success(request, f"{licence} is requested. A second person approves it.")
             return redirect("legal:licence", licence.reference)
-    status = 422 if form.errors else 200
-    return render(request, "legal/licence_request.html", {"form": form}, status=status)
+    template = "legal/licence_request.html"
+    return render(request, template, {"form": form}, status=forms.status_of(form))
 
 
 @access.staff_page(Role.LEGAL)
 def licence_page(request: HttpRequest, reference: str) -> HttpResponse:
     """One licence: in plain words, its terms, its history, and what may be done with it now."""
-    licence = _licence(reference)
-    account = access.staff(request, Role.LEGAL)
-    return render(
-        request,
-        "legal/licence.html",
-        {
-            "licence": licence,
-            "plain_words": licences.plain_words(licence),
-            "endings": licence.endings.select_related("ended_by"),
-            "experts": Expert.objects.filter(corpus=licence.corpus),
-            "is_in_force": Licence.objects.in_force(timezone.now()).filter(pk=licence.pk).exists(),
-            "is_own_request": licence.requested_by_id == account.pk,
-            "end_form": forms.EndLicenceForm(),
-        },
-    )
+    return _licence_page(request, _licence(reference), forms.EndLicenceForm())
 
 
-@require_POST
+def _licence_page(
+    request: HttpRequest, licence: Licence, end_form: forms.EndLicenceForm
+) -> HttpResponse:
+    now, account = timezone.now(), access.staff(request, Role.LEGAL)
+    endings = licence.endings.select_related("ended_by", "lifts").order_by("-recorded_at")
+    context = {
+        "licence": licence,
+        "plain_words": licences.plain_words(licence),
+        "endings": endings,
+        "experts": Expert.objects.filter(corpus=licence.corpus),
+        "is_in_force": Licence.objects.in_force(now).filter(pk=licence.pk).exists(),
+        "is_suspended": endings.filter(
+            instrument=Instrument.SUSPEND, lifts=None, lifted_by=None
+        ).exists(),
+        "is_over": not _not_over(now).filter(pk=licence.pk).exists(),
+        "is_own_request": licence.requested_by_id == account.pk,
+        "end_form": end_form,
+    }
+    status = forms.status_of(end_form)
+    return render(request, "legal/licence.html", context, status=status)
+
+
 @access.staff_page(Role.LEGAL)
+@require_POST
 def decide_licence(request: HttpRequest, reference: str, verb: str) -> HttpResponseBase:
     """Approve or reject, never one's own request."""
     licence, by = _licence(reference), access.staff(request, Role.LEGAL)
@@ -163,20 +166,32 @@ def decide_licence(request: HttpRequest, reference: str, verb: str) -> HttpRespo
     return redirect("legal:licence", reference)
 
 
-@require_POST
 @access.staff_page(Role.LEGAL)
+@require_POST
 def end_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
     """End or pause a licence."""
     licence, by = _licence(reference), access.staff(request, Role.LEGAL)
     form = forms.EndLicenceForm(request.POST)
     if form.is_valid():
-        try:
-            licences.end(licence, **form.cleaned_data, by=by, at=timezone.now())
-            messages.success(request, f"{licence}: {form.cleaned_data['instrument']} is in effect.")
-        except GovernanceError as error:
-            messages.error(request, error.message)
-    else:
-        messages.error(request, "Say which instrument applies, and why.")
+        with forms.refusals_shown(form):
+            ending = licences.end(licence, **form.cleaned_data, by=by, at=timezone.now())
+            said = Instrument(ending.instrument).label
+            messages.success(request, f"{said} of {licence} is recorded and in the policy.")
+            return redirect("legal:licence", reference)
+    return _licence_page(request, licence, form)
+
+
+@access.staff_page(Role.LEGAL)
+@require_POST
+def resume_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
+    """Lift a suspension."""
+    licence, by = _licence(reference), access.staff(request, Role.LEGAL)
+    try:
+        reason = request.POST.get("reason", "")
+        licences.resume(licence, by=by, at=timezone.now(), reason=reason)
+        messages.success(request, f"{licence} is no longer suspended.")
+    except GovernanceError as error:
+        messages.error(request, error.message)
     return redirect("legal:licence", reference)
 
 
@@ -197,8 +212,8 @@ def approvals_page(request: HttpRequest) -> HttpResponse:
     return render(request, "legal/approvals.html", context)
 
 
-@require_POST
 @access.staff_page(Role.LEGAL)
+@require_POST
 def decide_activation(request: HttpRequest, identity: str, verb: str) -> HttpResponseBase:
     """Approve or reject the activation of a revision."""
     by = access.staff(request, Role.LEGAL)
@@ -208,7 +223,8 @@ def decide_activation(request: HttpRequest, identity: str, verb: str) -> HttpRes
         raise Http404
     try:
         act(revision, by=by, at=timezone.now())
-        messages.success(request, f"Activation of {revision}: {verb} is recorded.")
+        said = "approved; a build with it is planned" if verb == "approve" else "rejected"
+        messages.success(request, f"Activation of {revision} is {said}.")
     except GovernanceError as error:
         messages.error(request, error.message)
     return redirect("legal:approvals")
@@ -242,8 +258,8 @@ def log_page(request: HttpRequest) -> HttpResponse:
     return render(request, "legal/log.html", context)
 
 
-@require_POST
 @access.staff_page(Role.LEGAL, Role.AUDITOR)
+@require_POST
 def verify_log(request: HttpRequest) -> HttpResponse:
     """Check the whole log now and say what was found."""
     log = sequencer.configured()
@@ -262,6 +278,14 @@ def _told(leaf: LogLeaf) -> dict[str, Any]:
     return {**event, "seq": leaf.seq, "at": datetime.fromisoformat(event["at"])}
 
 
+def _not_over(at: datetime) -> QuerySet[Licence]:
+    """Approved licences that an act can still end: suspended or not yet begun ones too."""
+    approved = Licence.objects.filter(state=LicenceState.APPROVED)
+    return approved.filter(Q(ends_at=None) | Q(ends_at__gt=at)).filter(
+        Q(stops_at=None) | Q(stops_at__gt=at)
+    )
+
+
 def _licence(reference: str) -> Licence:
     found = _listed(Licence.objects.filter(reference=reference)).first()
     if found is None:
@@ -276,6 +300,7 @@ urlpatterns = [
     path("licences/new/", request_licence, name="licence-request"),
     path("licences/<slug:reference>/", licence_page, name="licence"),
     path("licences/<slug:reference>/end/", end_licence, name="licence-end"),
+    path("licences/<slug:reference>/resume/", resume_licence, name="licence-resume"),
     path("licences/<slug:reference>/<slug:verb>/", decide_licence, name="licence-decide"),
     path("approvals/", approvals_page, name="approvals"),
     path("revisions/<uuid:identity>/<slug:verb>/", decide_activation, name="activation-decide"),

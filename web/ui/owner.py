@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -14,7 +17,7 @@ from governance import selectors
 from governance.errors import GovernanceError
 from governance.models import ConsentEvent, Licence, Withdrawal
 from governance.services import certificates, consent, licences
-from governance.vocabulary import CertificateStage, ExpertState
+from governance.vocabulary import CertificateStage, ExpertState, FollowUpKind, FollowUpState
 from web import access
 
 app_name = "owner"
@@ -49,8 +52,8 @@ def expert_page(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "owner/expert.html", context)
 
 
-@require_POST
 @access.owner_page
+@require_POST
 def give_consent(request: HttpRequest, name: str, reference: str) -> HttpResponseBase:
     """Consent under an approved licence."""
     expert = access.expert_for(request, name)
@@ -66,8 +69,8 @@ def give_consent(request: HttpRequest, name: str, reference: str) -> HttpRespons
     return redirect("owner:expert", name)
 
 
-@require_POST
 @access.owner_page
+@require_POST
 def withdraw(request: HttpRequest, name: str) -> HttpResponseBase:
     """The one click. What follows is written in the same transaction and cannot be lost."""
     expert = access.expert_for(request, name)
@@ -81,22 +84,69 @@ def withdraw(request: HttpRequest, name: str) -> HttpResponseBase:
     return redirect("owner:withdrawal", withdrawal.pk)
 
 
+@dataclass(frozen=True)
+class Step:
+    """A stage of a withdrawal as the page shows it; `state` is done, now, next or failed."""
+
+    title: str
+    state: str
+    words: str
+    at: datetime | None = None
+
+
 @access.owner_page
 def withdrawal_page(request: HttpRequest, identity: str) -> HttpResponse:
     """How far a withdrawal is: live until the last certificate. htmx asks for the state alone."""
     withdrawal = access.withdrawal_for(request, identity, or_staff=())
     progress = selectors.withdrawal_progress(withdrawal)
     issued = {certificate.stage: certificate for certificate in withdrawal.certificates.all()}
-    wanted = (CertificateStage.BLOCKED, CertificateStage.UNLOADED, CertificateStage.REBUILT)
+    is_complete = all(stage in issued for stage in progress.stages)
     context = {
         "withdrawal": withdrawal,
         "progress": progress,
-        "certificates": [(stage, issued.get(stage)) for stage in wanted],
-        "is_complete": all(stage in issued for stage in wanted),
+        "steps": _steps(withdrawal, progress, is_complete=is_complete),
+        "certificates": [(stage, issued.get(stage)) for stage in progress.stages],
+        "has_any": bool(issued),
+        "is_complete": is_complete,
     }
     is_part = bool(getattr(request, "htmx", False))
     template = "owner/_withdrawal.html" if is_part else "owner/withdrawal.html"
     return render(request, template, context)
+
+
+def _steps(
+    withdrawal: Withdrawal, progress: selectors.WithdrawalProgress, *, is_complete: bool
+) -> list[Step]:
+    """The stages in their order. The first that is not done is being worked on now."""
+    told = [
+        ("Withdrawn", True, "", "", withdrawal.committed_at, None),
+        ("Blocked", withdrawal.quiesced_at is not None, "No runner releases a token made with it",
+         "Waiting for every runner", withdrawal.quiesced_at, FollowUpKind.QUIESCE),
+    ]  # fmt: skip
+    if CertificateStage.REBUILT in progress.stages:
+        build = progress.rebuilt
+        done = f"Build {build.number} serves without it" if build else ""
+        told.append(
+            ("Rebuilt", build is not None, done, "A build without it is assembled and proved",
+             build.promoted_at if build else None, FollowUpKind.REBUILD)
+        )  # fmt: skip
+    told += [
+        ("Erased", withdrawal.erased_at is not None, "Its bytes are destroyed",
+         "Its bytes are destroyed next", withdrawal.erased_at, FollowUpKind.ERASE),
+        ("Certified", is_complete, "Every stage is signed", "Each stage gets a signed statement",
+         None, FollowUpKind.CERTIFY),
+    ]  # fmt: skip
+    failed = {row.kind for row in progress.follow_ups if row.state == FollowUpState.FAILED}
+    steps, is_reached = [], True
+    for title, is_done, done, waiting, at, kind in told:
+        state = "done" if is_done else "failed" if kind in failed else "next"
+        if state == "next" and is_reached:
+            state = "now"
+        said = "We could not finish this by ourselves; our staff has been told"
+        words = {"done": done, "failed": said}.get(state, waiting)
+        steps.append(Step(title, state, words, at if is_done else None))
+        is_reached = is_reached and is_done
+    return steps
 
 
 @access.owner_page
