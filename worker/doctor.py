@@ -230,13 +230,18 @@ def settings(prepare_django: Callable[[], None]) -> Check:
 
 
 def signing_keys() -> Check:
+    """The log's key must be there once events are sealed; the other comes with a certificate."""
     from django.conf import settings as configured
 
-    keys = Path(configured.RECLAIM_KEYS)
-    found = sorted(path.name for path in keys.glob("*") if path.name != "django.key")
-    if found:
-        return Check("keys", "ok", f"{', '.join(found)} in {keys}")
-    return Check("keys", "fail", f"no signing key in {keys}", "Run: reclaim up (makes them once)")
+    from governance import keys
+
+    folder = Path(configured.RECLAIM_KEYS)
+    names = (keys.LOG_KEY, keys.CERTIFICATE_KEY)
+    found = [name for name in names if (folder / f"{name}.pem").is_file()]
+    if keys.LOG_KEY not in found:
+        to_do = "Run: reclaim up (the first sealing makes it), or bring back your RECLAIM_KEYS."
+        return Check("keys", "fail", f"no key for the log in {folder}", to_do)
+    return Check("keys", "ok", f"{', '.join(found)} in {folder}")
 
 
 def database() -> Check:

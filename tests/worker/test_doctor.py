@@ -154,12 +154,14 @@ def test_tables_of_another_version_are_a_failed_check_not_a_crash():
     assert "lease_s" in check.found
 
 
-def test_signing_keys_are_looked_for_beside_the_session_key(settings, tmp_path):
+def test_the_key_of_the_log_is_looked_for_where_the_log_keeps_it(settings, tmp_path):
+    from governance import keys
+
     settings.RECLAIM_KEYS = tmp_path
-    (tmp_path / "django.key").write_text("x")
+    keys.load_or_create(tmp_path, keys.CERTIFICATE_KEY)
     assert doctor.signing_keys().state == "fail"
-    (tmp_path / "log.key").write_text("x")
-    assert doctor.signing_keys().state == "ok"
+    keys.load_or_create(tmp_path, keys.LOG_KEY)
+    assert doctor.signing_keys().found == f"log, certificate in {tmp_path}"
 
 
 def run_doctor(home, **more):
