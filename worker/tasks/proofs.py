@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_log
 
 from modelops.artefacts import names
 from modelops.artefacts.store import Store
@@ -140,6 +141,7 @@ def masked_equals_rebuilt(
     engine = Engine(store, build.anchor_digest, _Always(frozenset(build.experts)), max_rows=1)
     for ref in (*build.experts, withdrawn):
         engine.load(ref)
+    transformers_log.disable_progress_bar()
     rebuilt = AutoModelForCausalLM.from_pretrained(exported.folder, dtype=torch.float32).eval()
     worst, tokens_equal, tokens = 0.0, 0, 0
     try:

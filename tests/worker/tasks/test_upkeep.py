@@ -1,0 +1,112 @@
+"""The clock's work: silent runners are closed, written ends recorded, the log sealed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from governance.models import FollowUp, LogLeaf, RunnerLease, UsageRecord
+from governance.services import snapshots
+from governance.vocabulary import FollowUpKind
+from tests import factories
+from worker.tasks import upkeep
+
+
+@pytest.fixture(autouse=True)
+def no_memories(monkeypatch):
+    monkeypatch.setattr(upkeep, "_silences", {})
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 100.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(upkeep, "time", made)
+    return made
+
+
+def test_a_runner_silent_for_three_leases_by_our_own_clock_is_closed(db, clock):
+    lease = factories.lease(lease_s=10)
+    assert upkeep.reap_leases.run() == []
+    clock.now_s += 29
+    assert upkeep.reap_leases.run() == []
+    clock.now_s += 2
+    assert upkeep.reap_leases.run() == [str(lease.incarnation)]
+    assert RunnerLease.objects.get(pk=lease.pk).closed_at is not None
+
+
+def test_a_renewal_in_between_begins_the_wait_anew(db, clock):
+    lease = factories.lease(lease_s=10)
+    for _ in range(6):
+        assert upkeep.reap_leases.run() == []
+        clock.now_s += 25
+        lease.renewed_at += timedelta(seconds=3)
+        lease.save()
+
+
+def test_a_wall_clock_that_jumps_ahead_closes_nobody(db, clock):
+    factories.lease(lease_s=10, renewed_at=timezone.now() - timedelta(days=400))
+    assert upkeep.reap_leases.run() == []
+    assert upkeep.reap_leases.run() == []
+
+
+def test_rows_a_dead_runner_left_open_are_closed_as_lost(db, clock):
+    lease = factories.lease(lease_s=1)
+    row = factories.usage(incarnation=lease, closed_at=None, finish_reason="")
+    upkeep.reap_leases.run()
+    clock.now_s += 4
+    upkeep.reap_leases.run()
+    assert UsageRecord.objects.get(pk=row.pk).finish_reason == "lost"
+
+
+def test_a_written_end_that_has_come_is_recorded_once(db, settings, tmp_path):
+    now = timezone.now()
+    licence = factories.licence(
+        starts_at=now - timedelta(days=9), ends_at=now - timedelta(minutes=1)
+    )
+    assert upkeep.watch_licences.run()["expired"] == 1
+    assert licence.endings.get().instrument == "expire"
+    assert upkeep.watch_licences.run()["expired"] == 0
+    assert snapshots.current() is None
+
+
+def test_legal_staff_are_told_once_of_an_end_that_is_near(db):
+    now = timezone.now()
+    near = factories.licence(starts_at=now - timedelta(days=9), ends_at=now + timedelta(days=20))
+    factories.licence(starts_at=now - timedelta(days=9), ends_at=now + timedelta(days=200))
+    assert upkeep.watch_licences.run()["reminded"] == 1
+    assert upkeep.watch_licences.run()["reminded"] == 0
+    told = FollowUp.objects.get(kind=FollowUpKind.RESOLVE_GAP)
+    assert told.order["licence"] == near.reference
+
+
+def test_the_log_is_sealed_and_an_empty_stage_is_no_work(transactional_db, settings, tmp_path):
+    from django.db import transaction
+
+    from governance.log import events
+    from governance.vocabulary import EventTag
+
+    settings.RECLAIM_HOME, settings.RECLAIM_KEYS = tmp_path, tmp_path / "keys"
+    with transaction.atomic():
+        events.stage(
+            EventTag.OWNER_REGISTERED, subject="owner:1", by=None, at=timezone.now(), details={}
+        )
+    assert upkeep.seal_log.run() == 1
+    assert upkeep.seal_log.run() == 0
+    assert LogLeaf.objects.count() == 1
+
+
+def test_follow_ups_nobody_takes_are_counted(db):
+    long_ago = timezone.now() - timedelta(hours=1)
+    factories.follow_up(opened_at=long_ago, due_at=long_ago)
+    factories.follow_up(opened_at=timezone.now(), due_at=timezone.now())
+    assert upkeep.watch_follow_ups.run() == 1
