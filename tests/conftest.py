@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 
 import django
@@ -105,3 +106,15 @@ def redis_url(servers):
     with redis.Redis.from_url(servers["redis_url"]) as client:
         client.flushdb()
     return servers["redis_url"]
+
+
+@pytest.fixture(autouse=True)
+def log_published_apart(monkeypatch):
+    """Each test's database has a history of its own; files of another would contradict it."""
+    from governance.log import sequencer
+
+    folder = _HOME.path / "logs" / uuid.uuid4().hex
+    monkeypatch.setattr(sequencer, "FOLDER", str(folder))
+    yield
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -32,6 +32,9 @@ from governance.models import LogCheckpoint, LogLeaf, StagedEvent
 _LOCK = 0x5243_4C4D_0003
 """Advisory lock of the sequencer, beside those of `governance.services.locks`."""
 
+FOLDER = "log-tiles"
+"""Where, under the state folder, the log is published."""
+
 BATCH = 1_024
 """At most so many events under one signature, so that one seal stays short."""
 
@@ -65,7 +68,7 @@ def configured() -> Log:
     return Log(
         origin=settings.RECLAIM_LOG_ORIGIN,
         signer=keys.load_or_create(settings.RECLAIM_KEYS, keys.LOG_KEY),
-        folder=settings.RECLAIM_HOME / "log-tiles",
+        folder=settings.RECLAIM_HOME / FOLDER,
     )
 
 

@@ -207,7 +207,8 @@ def test_eight_writers_and_two_sequencers_lose_nothing_and_leave_no_gap(log):
     assert verify(log.origin, log.signer.verifier, log.tiles).is_sound
 
 
-def test_the_configured_log_is_this_installations(settings, tmp_path):
+def test_the_configured_log_is_this_installations(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequencer, "FOLDER", "log-tiles")  # as it is outside tests
     settings.RECLAIM_HOME, settings.RECLAIM_KEYS = tmp_path, tmp_path / "keys"
     settings.RECLAIM_LOG_ORIGIN = "reclaim.example/log"
     log = sequencer.configured()
