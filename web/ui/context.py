@@ -28,6 +28,7 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
     Role.LEGAL: (
         ("Owners", "legal:owners"),
         ("Licences", "legal:licences"),
+        ("Consumers", "legal:consumers"),
         ("Approvals", "legal:approvals"),
         ("Due", "legal:due"),
         ("Log", "legal:log"),

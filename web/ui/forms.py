@@ -16,7 +16,7 @@ from governance.services.licences import Terms
 from governance.vocabulary import Instrument, LicenceState, Purpose, Use
 
 # Forms ask for days where services know instants.
-_ASKED_AS = {"starts_at": "starts_on", "ends_at": "ends_on"}
+_ASKED_AS = {"starts_at": "starts_on", "ends_at": "ends_on", "expires_at": "expires_on"}
 
 
 @contextmanager
@@ -48,6 +48,47 @@ class OwnerForm(forms.Form):
     )
     registry_number = forms.CharField(max_length=64, required=False)
     contact_email = forms.EmailField(label="Contact e-mail", required=False)
+
+
+class MemberForm(forms.Form):
+    """Let a person speak for an owner; one without an account gets one."""
+
+    full_name = forms.CharField(max_length=200)
+    email = forms.EmailField(label="E-mail")
+
+
+class ConsumerForm(forms.Form):
+    """Take on a consumer."""
+
+    name = forms.CharField(max_length=200)
+    territory = forms.RegexField(
+        r"^[A-Z]{2}$",
+        help_text="Where its answers are used: two letters of ISO 3166, such as DE.",
+        error_messages={"invalid": "Expected two capital letters, such as DE."},
+    )
+    sector = forms.CharField(max_length=64, required=False)
+
+
+class ApiKeyForm(forms.Form):
+    """Issue a key to a consumer."""
+
+    label = forms.CharField(max_length=100, help_text="What it is for, such as their website.")
+    purposes = forms.MultipleChoiceField(
+        choices=Purpose.choices(), widget=forms.CheckboxSelectMultiple
+    )
+    expires_on = forms.DateField(
+        widget=forms.DateInput(attrs={"type": "date"}), required=False,
+        help_text="The first day on which it no longer opens anything. Empty: open-ended.",
+    )  # fmt: skip
+
+    def terms(self) -> dict[str, Any]:
+        """What `consumers.issue_key` is told. Days begin at 00:00 UTC."""
+        ends_on = self.cleaned_data["expires_on"]
+        return {
+            "label": self.cleaned_data["label"],
+            "purposes": [Purpose(purpose) for purpose in self.cleaned_data["purposes"]],
+            "expires_at": datetime.combine(ends_on, time(), UTC) if ends_on else None,
+        }
 
 
 class CorpusForm(forms.Form):

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -20,6 +21,7 @@ from governance.errors import GovernanceError
 from governance.log import sequencer
 from governance.log.verify import verify
 from governance.models import (
+    Account,
     DataOwner,
     Ending,
     Expert,
@@ -39,7 +41,7 @@ from governance.vocabulary import (
     Role,
 )
 from web import access
-from web.ui import forms
+from web.ui import consumers, forms
 
 app_name = "legal"
 ROWS_A_PAGE = 25
@@ -79,15 +81,41 @@ def owner_page(request: HttpRequest, slug: str) -> HttpResponse:
             corpus = corpora.describe(owner, **form.cleaned_data, by=by, at=timezone.now())
             messages.success(request, f"{corpus} is described. Request its licence next.")
             return redirect("legal:owner", slug)
+    return _owner_page(request, owner, form, forms.MemberForm(auto_id="member-%s"))
+
+
+@access.staff_page(Role.LEGAL)
+@require_POST
+def add_member(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """Let a person speak for the owner; who has no account yet gets one without a password."""
+    owner = access.owner_for(request, slug, or_staff=(Role.LEGAL,))
+    form = forms.MemberForm(request.POST, auto_id="member-%s")
+    if form.is_valid():
+        by, email = access.staff(request, Role.LEGAL), form.cleaned_data["email"]
+        with forms.refusals_shown(form), transaction.atomic():
+            account = Account.objects.filter(email__iexact=email).first()
+            if account is None:
+                account = owners.open_account(email, full_name=form.cleaned_data["full_name"])
+            owners.add_member(owner, account=account, by=by, at=timezone.now())
+            messages.success(request, f"{account} may speak for {owner} now.")
+            return redirect("legal:owner", slug)
+    return _owner_page(request, owner, forms.CorpusForm(), form)
+
+
+def _owner_page(
+    request: HttpRequest, owner: DataOwner, form: forms.CorpusForm, member_form: forms.MemberForm
+) -> HttpResponse:
     context = {
         "owner": owner,
         "form": form,
+        "member_form": member_form,
         "corpora": owner.corpora.prefetch_related("licences"),
         "experts": owner.experts.select_related("corpus"),
         "members": owner.memberships.select_related("account"),
         "licences": _listed(Licence.objects.filter(corpus__owner=owner)),
     }
-    return render(request, "legal/owner.html", context, status=forms.status_of(form))
+    status = forms.status_of(form, member_form)
+    return render(request, "legal/owner.html", context, status=status)
 
 
 @access.staff_page(Role.LEGAL)
@@ -294,8 +322,10 @@ def _licence(reference: str) -> Licence:
 
 
 urlpatterns = [
+    *consumers.urlpatterns,
     path("owners/", owners_page, name="owners"),
     path("owners/<slug:slug>/", owner_page, name="owner"),
+    path("owners/<slug:slug>/members/", add_member, name="member-add"),
     path("licences/", licences_page, name="licences"),
     path("licences/new/", request_licence, name="licence-request"),
     path("licences/<slug:reference>/", licence_page, name="licence"),

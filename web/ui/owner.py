@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from governance import selectors
-from governance.errors import GovernanceError
+from governance.errors import GovernanceError, NotFound
 from governance.models import ConsentEvent, Licence, Withdrawal
 from governance.services import certificates, consent, licences
 from governance.vocabulary import CertificateStage, ExpertState, FollowUpKind, FollowUpState
@@ -153,7 +153,11 @@ def _steps(
 def certificate(request: HttpRequest, identity: str) -> HttpResponse:
     """The certificate as a ZIP that anyone can check without us."""
     withdrawal = access.withdrawal_for(request, identity, or_staff=())
-    response = HttpResponse(certificates.bundle(withdrawal), content_type="application/zip")
+    try:
+        bundle = certificates.bundle(withdrawal)
+    except NotFound as refusal:
+        raise Http404 from refusal
+    response = HttpResponse(bundle, content_type="application/zip")
     name = f"withdrawal-{withdrawal.expert.name}.zip"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
