@@ -111,6 +111,7 @@ class EndCause(StrEnum):
 
     NONE = ""
     CONSENT_WITHDRAWN = "consent_withdrawn"
+    LICENCE_ENDED = "licence_ended"
     LEASE_LOST = "lease_lost"
     ENGINE_FAULT = "engine_fault"
 

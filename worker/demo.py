@@ -30,6 +30,7 @@ from governance.models import (
     Corpus,
     DataOwner,
     Expert,
+    ExpertRevision,
     FollowUp,
     Licence,
 )
@@ -279,6 +280,8 @@ class Story:
             running = _unfinished(FollowUpKind.TRAIN, subject_id=expert.pk)
             runs[name] = (running or self._order(expert, folders)).pk
         self.waiting.for_runs(runs)
+        for revision in ExpertRevision.objects.filter(state=RevisionState.VERIFIED):
+            self._audit_again(revision)
         self.waiting.for_rows("gate and audit", names, _is_audited)
 
     def _order(self, expert: Expert, folders: Mapping[str, Path]) -> FollowUp:
@@ -294,6 +297,13 @@ class Story:
             by=self._engineer(),
             at=timezone.now(),
         )
+
+    def _audit_again(self, revision: ExpertRevision) -> None:
+        """Order another audit where the last one failed for a reason that may be gone."""
+        audits = FollowUp.objects.filter(kind=FollowUpKind.AUDIT, subject_id=revision.pk)
+        newest = audits.order_by("-opened_at").first()
+        if newest is not None and newest.state == FollowUpState.FAILED:
+            experts.order_audit(revision, order={}, by=self._engineer(), at=timezone.now())
 
     def activate(self, names: list[str]) -> None:
         """The engineer asks, legal staff approves: four eyes for each expert."""

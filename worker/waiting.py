@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from uuid import UUID
 
+from django.utils import timezone
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,6 +33,7 @@ class Waiting:
     def __init__(self, console: Console, limit_s: float = 1800) -> None:
         self._console = console
         self._limit_s = limit_s
+        self._since = timezone.now()
 
     def for_runs(self, runs: Mapping[str, UUID]) -> None:
         """Wait for follow-ups, by a name to show.
@@ -76,7 +78,9 @@ class Waiting:
         return run.state == FollowUpState.DONE
 
     def _complain_about_failures(self) -> None:
-        failed = FollowUp.objects.filter(state=FollowUpState.FAILED).first()
+        failed = FollowUp.objects.filter(
+            state=FollowUpState.FAILED, ended_at__gte=self._since
+        ).first()
         if failed is not None:
             raise WorkFailed(f"{failed.kind} failed: {failed.last_error}; see `reclaim logs`")
 

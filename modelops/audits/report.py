@@ -46,6 +46,7 @@ class Spec:
     paper_windows: int = 16
     alpha: float = 0.05
     fewest_windows: int = 50
+    fewest_controls: int = 10
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,16 @@ def audit(
     """Score members and controls on both arms, and judge the expert against `threshold`.
 
     Raises:
-        AuditError: fewer than `spec.fewest_windows` of either.
+        AuditError: fewer members than `spec.fewest_windows`, which the gate judges, or fewer
+            controls than `spec.fewest_controls`, which only the excess and the AUC need.
     """
-    for what, found in (("members", members), ("controls", controls)):
-        if len(found.tokens_NW) < spec.fewest_windows:
+    for what, found, fewest in (
+        ("members", members, spec.fewest_windows),
+        ("controls", controls, spec.fewest_controls),
+    ):
+        if len(found.tokens_NW) < fewest:
             raise AuditError(
-                f"expected at least {spec.fewest_windows} windows of {what}, found "
+                f"expected at least {fewest} windows of {what}, found "
                 f"{len(found.tokens_NW)} ({found.too_short} documents were too short); an audit "
                 "this small would mean nothing"
             )

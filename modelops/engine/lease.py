@@ -1,9 +1,10 @@
 """What a step must ask before and after it computes: steps D1, D2 and D4 of the lease protocol.
 
-D1 the warrant is read once for the whole step; D2 under another policy epoch every row asks again
-whether it may keep its experts; D3 is the forward; D4 nothing licensed is handed over unless the
-warrant still holds at that moment. A pause between D1 and D4, however long, cannot let a token
-out: that is what the second question is for.
+D1 the warrant is read once for the whole step; D2 under another policy epoch, and at every renewal
+because a licence may have run out by itself, every row asks again whether it may keep its
+experts; D3 is the forward; D4 nothing licensed is handed over unless the warrant still holds at
+that moment. A pause between D1 and D4, however long, cannot let a token out: that is what the
+second question is for.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def loss(sequence: Sequence, warrant: Warrant | None, authority: Authority) -> L
             RefusalReason.NO_LEASE,
             "expected a valid lease for licensed experts, found none; try again shortly",
         )
-    if sequence.checked_epoch == warrant.policy_epoch:
+    if sequence.checked_under == (warrant.policy_epoch, warrant.deadline_ns):
         return None
     if not sequence.is_begun and sequence.order.policy_epoch > warrant.policy_epoch:
         return Loss(
@@ -37,14 +38,16 @@ def loss(sequence: Sequence, warrant: Warrant | None, authority: Authority) -> L
     kept = authority.permits(sequence.order, warrant) & warrant.live
     lost = sorted(ref.name for ref in sequence.order.allowed if ref not in kept)
     if lost:
+        is_gone = lost[0] not in {ref.name for ref in warrant.live}
         return Loss(
-            EndCause.CONSENT_WITHDRAWN,
+            EndCause.CONSENT_WITHDRAWN if is_gone else EndCause.LICENCE_ENDED,
             RefusalReason.NOT_PERMITTED,
             f"policy epoch {warrant.policy_epoch} no longer permits {', '.join(lost)}; "
             "ask again to be served without",
             lost[0],
         )
     sequence.checked_epoch = warrant.policy_epoch
+    sequence.checked_under = (warrant.policy_epoch, warrant.deadline_ns)
     return None
 
 

@@ -52,6 +52,7 @@ class Sequence:
     lanes: tuple[int, ...] = ()
     lanes_version: int = -1
     checked_epoch: int = -1
+    checked_under: tuple[int, int] = (-1, -1)
     output_ids: list[int] = field(default_factory=list)
     unsent_ids: list[int] = field(default_factory=list)
     scored: list[ScoredToken] = field(default_factory=list)

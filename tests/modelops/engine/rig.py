@@ -48,13 +48,16 @@ class SwitchableAuthority:
     policy_epoch: int = 1
     has_lease: bool = True
     revoked: set[str] = field(default_factory=set)
+    run_out: set[str] = field(default_factory=set)
     holding: bool = True
+    renewals: int = 0
     asked: list[str] = field(default_factory=list)
 
     def warrant(self) -> Warrant | None:
         self.asked.append("warrant")
         live = frozenset(ref for ref in self.live if ref.name not in self.revoked)
-        return Warrant(self.policy_epoch, 2**62, live) if self.has_lease else None
+        deadline_ns = 2**62 + self.renewals
+        return Warrant(self.policy_epoch, deadline_ns, live) if self.has_lease else None
 
     def holds(self, warrant: Warrant) -> bool:
         self.asked.append("holds")
@@ -62,7 +65,8 @@ class SwitchableAuthority:
 
     def permits(self, order: GenerationOrder, warrant: Warrant) -> frozenset[ExpertRef]:
         self.asked.append("permits")
-        return frozenset(ref for ref in order.allowed if ref.name not in self.revoked)
+        gone = self.revoked | self.run_out
+        return frozenset(ref for ref in order.allowed if ref.name not in gone)
 
 
 @dataclass

@@ -97,6 +97,19 @@ def test_a_row_that_lost_an_expert_in_a_new_policy_epoch_is_aborted(tiny):
     assert rig.last(public).finish_reason is FinishReason.LENGTH
 
 
+def test_a_licence_that_runs_out_by_itself_is_noticed_at_the_next_renewal(tiny):
+    rig, licensed, public = two_begun(tiny)
+    rig.authority.run_out.add(BIRCH)  # same policy epoch: time alone has passed
+    rig.run(steps=1)
+    before = len(rig.tokens(licensed))
+    rig.authority.renewals += 1
+    rig.run()
+    done = rig.last(licensed)
+    assert (done.cause, done.expert) == (EndCause.LICENCE_ENDED, BIRCH)
+    assert_nothing_after(rig, licensed, before)
+    assert rig.last(public).finish_reason is FinishReason.LENGTH
+
+
 def test_its_keys_and_values_are_wiped(tiny):
     rig, licensed, _ = two_begun(tiny)
     arena = rig.engine._forward._arena
