@@ -1,5 +1,7 @@
 """An engine without a model: it says "word " at a steady pace, under the real lease protocol.
 
+With `tells_time` it says the instant each word was released at instead, in seconds since 1970.
+
 It keeps D1, D2 and D4 exactly as the real engine does, so that what is measured with it is the
 protocol and not arithmetic. It imports no torch.
 """
@@ -7,6 +9,7 @@ protocol and not arithmetic. It imports no torch.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -51,6 +54,7 @@ class StubEngine:
 
     authority: Authority
     token_s: float = 0.002
+    tells_time: bool = False
     experts: set[ExpertRef] = field(default_factory=set)
     streams: dict[str, StubStream] = field(default_factory=dict)
     released: int = 0
@@ -137,7 +141,8 @@ class StubEngine:
         if stream.said < order.sampling.max_tokens:
             stream.said += 1
             self.released += 1
-            stream.deliver(Delta(order.order_id, "word ", (stream.said,)))
+            word = f"{time.time():.6f} " if self.tells_time else "word "
+            stream.deliver(Delta(order.order_id, word, (stream.said,)))
         if stream.said >= order.sampling.max_tokens:
             self._end(stream, FinishReason.LENGTH, EndCause.NONE)
 
