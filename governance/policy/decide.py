@@ -16,18 +16,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import compress
-from typing import TypeVar
 
-from governance.policy.masks import Layer, Masks, microseconds
+from governance.policy.masks import PLACE, WHYS, Layer, Masks, microseconds
 from governance.policy.terms import is_consumer, is_territory
 from governance.policy.types import Ask, Decision, Denied, Permitted, Snapshot
 from governance.vocabulary import PUBLIC_EXPERT, Why
 
-_AS_BITS = bytes.maketrans(b"01", b"\x00\x01")
+# Reasons travel as their place in the vocabulary: members of an enumeration hash slowly.
+_WITHDRAWN, _SUSPENDED = PLACE[Why.WITHDRAWN], PLACE[Why.SUSPENDED]
+_NO_LICENCE, _PURPOSE, _CONSUMER = PLACE[Why.NO_LICENCE], PLACE[Why.PURPOSE], PLACE[Why.CONSUMER]
+_JURISDICTION, _NOT_YET, _EXPIRED = PLACE[Why.JURISDICTION], PLACE[Why.NOT_YET], PLACE[Why.EXPIRED]
+_AUDIT, _REVISION, _EXCLUDED = (
+    PLACE[Why.AUDIT],
+    PLACE[Why.REVISION],
+    PLACE[Why.EXCLUDED_BY_REQUEST],
+)
+_LANES = 8  # reasons told apart in one byte an expert
 
-_T = TypeVar("_T")
-_Reasons = list[tuple[Why, int]]
+_Reasons = list[tuple[int, int]]
+"""A reason by its place, and the experts it holds for."""
 
 
 def decide(snapshot: Snapshot, ask: Ask, at: datetime) -> Decision:
@@ -39,17 +46,14 @@ def decide(snapshot: Snapshot, ask: Ask, at: datetime) -> Decision:
     masks = snapshot.masks
     now = microseconds(at)
     reasons = [*_from_standings(masks, now), *_from_licences(masks, ask, now)]
-    reasons.append((Why.EXCLUDED_BY_REQUEST, _named(masks, ask.exclude)))
-    dark = 0
-    for _, mask in reasons:
-        dark |= mask
-    denied = _spelled_out(snapshot, reasons, dark)
-    unmet = _unmet(snapshot, ask, denied)
+    reasons.append((_EXCLUDED, _named(masks, ask.exclude)))
+    denied = _spelled_out(masks, reasons)
+    unmet = _unmet(masks, ask, denied)
     if unmet:
         denied |= unmet
         why = {reason for whys in unmet.values() for reason in whys}
-        return Denied(snapshot.policy_epoch, tuple(w for w in Why if w in why), denied)
-    allowed = tuple(_picked(snapshot.experts, masks.everyone & ~dark))
+        return Denied(snapshot.policy_epoch, tuple(w for w in WHYS if w in why), denied)
+    allowed = tuple(ref for ref in snapshot.experts if ref.name not in denied)
     return Permitted(snapshot.policy_epoch, allowed, denied)
 
 
@@ -58,10 +62,10 @@ def _from_standings(masks: Masks, now: int) -> _Reasons:
     _, _, ended, suspended, withdrawn = masks.standings.at(now)
     return [
         *masks.barred,
-        (Why.NO_LICENCE, masks.unlicensed),
-        (Why.EXPIRED, ended),
-        (Why.SUSPENDED, suspended),
-        (Why.WITHDRAWN, withdrawn),
+        (_NO_LICENCE, masks.unlicensed),
+        (_EXPIRED, ended),
+        (_SUSPENDED, suspended),
+        (_WITHDRAWN, withdrawn),
     ]
 
 
@@ -82,8 +86,8 @@ def _from_licences(masks: Masks, ask: Ask, now: int) -> _Reasons:
         if consumer is not None and consumer in layer.excluded:
             not_yet, over, _, _, _ = layer.timeline.at(now)
             forbidden |= layer.excluded[consumer] & ~not_yet & ~over
-    uncovered = [(why, mask & ~covered) for why, mask in found]
-    return [*uncovered, (Why.CONSUMER, forbidden)]
+    uncovered = [(place, mask & ~covered) for place, mask in found]
+    return [*uncovered, (_CONSUMER, forbidden)]
 
 
 def _failures(
@@ -96,15 +100,15 @@ def _failures(
     lands = 0 if territory is None else layer.any_territory | layer.territories.get(territory, 0)
     not_yet, over, ended, suspended, withdrawn = layer.timeline.at(now)
     return [
-        (Why.PURPOSE, present & ~layer.purposes.get(purpose, 0)),
-        (Why.CONSUMER, present & ~consumers),
-        (Why.JURISDICTION, present & ~lands),
-        (Why.NOT_YET, not_yet),
-        (Why.EXPIRED, over | ended),
-        (Why.SUSPENDED, suspended),
-        (Why.WITHDRAWN, withdrawn),
-        (Why.AUDIT, layer.audit_failed),
-        (Why.REVISION, layer.other_revision),
+        (_PURPOSE, present & ~layer.purposes.get(purpose, 0)),
+        (_CONSUMER, present & ~consumers),
+        (_JURISDICTION, present & ~lands),
+        (_NOT_YET, not_yet),
+        (_EXPIRED, over | ended),
+        (_SUSPENDED, suspended),
+        (_WITHDRAWN, withdrawn),
+        (_AUDIT, layer.audit_failed),
+        (_REVISION, layer.other_revision),
     ]
 
 
@@ -116,49 +120,49 @@ def _named(masks: Masks, names: Iterable[str]) -> int:
     return found
 
 
-def _spelled_out(snapshot: Snapshot, reasons: _Reasons, dark: int) -> dict[str, tuple[Why, ...]]:
-    """Each denied expert with its reasons. Experts with the same reasons are told apart once."""
-    alike: list[tuple[tuple[Why, ...], int]] = [((), dark)] if dark else []
-    for why, of_why in _by_code(reasons):
-        split = []
-        for whys, mask in alike:
-            inside, outside = mask & of_why, mask & ~of_why
-            if inside:
-                split.append(((*whys, why), inside))
-            if outside:
-                split.append((whys, outside))
-        alike = split
-    denied: dict[str, tuple[Why, ...]] = {}
-    for whys, mask in alike:
-        denied |= dict.fromkeys(_picked(snapshot.masks.bits, mask), whys)
+def _spelled_out(masks: Masks, reasons: _Reasons) -> dict[str, tuple[Why, ...]]:
+    """Each denied expert with its reasons, in the vocabulary's order.
+
+    Every reason's mask is written as one byte an expert, and up to eight of them are laid over one
+    another, so that each expert's byte holds its whole pattern of reasons: work grows with experts
+    plus reasons, not with experts times reasons.
+    """
+    whole = [0] * len(WHYS)
+    for place, mask in reasons:
+        whole[place] |= mask
+    found = [place for place, mask in enumerate(whole) if mask]
+    if not found:
+        return {}
+    width = len(masks.bits)
+    rows = []
+    for begin in range(0, len(found), _LANES):
+        row = 0
+        for lane, place in enumerate(found[begin : begin + _LANES]):
+            digits = f"{whole[place]:0{width}b}".encode()  # '0' and '1' differ in their last bit
+            row |= (int.from_bytes(digits, "big") & masks.last_bits) << lane
+        rows.append(row.to_bytes(width, "little"))  # first expert first
+    meaning: dict[tuple[int, ...], tuple[Why, ...]] = {}
+    denied = {}
+    for name, pattern in zip(masks.bits, zip(*rows, strict=True), strict=True):
+        if any(pattern):
+            if pattern not in meaning:
+                meaning[pattern] = _meant(pattern, found)
+            denied[name] = meaning[pattern]
     return denied
 
 
-def _by_code(reasons: _Reasons) -> _Reasons:
-    """One mask a code, in the vocabulary's order, without the codes nobody has."""
-    whole: dict[str, int] = {}
-    for why, mask in reasons:
-        if mask:
-            key = why.value
-            whole[key] = whole.get(key, 0) | mask
-    return [(why, whole[why.value]) for why in _ALL_WHYS if why.value in whole]
-
-
-_ALL_WHYS = tuple(Why)
-
-
-def _picked(things: Iterable[_T], mask: int) -> Iterable[_T]:
-    """The things whose bit is set, in order."""
-    return compress(things, f"{mask:b}"[::-1].encode().translate(_AS_BITS))
+def _meant(pattern: tuple[int, ...], found: list[int]) -> tuple[Why, ...]:
+    lanes = sum(byte << _LANES * number for number, byte in enumerate(pattern))
+    return tuple(WHYS[place] for lane, place in enumerate(found) if lanes >> lane & 1)
 
 
 def _unmet(
-    snapshot: Snapshot, ask: Ask, denied: dict[str, tuple[Why, ...]]
+    masks: Masks, ask: Ask, denied: dict[str, tuple[Why, ...]]
 ) -> dict[str, tuple[Why, ...]]:
     """What the request insists on and cannot have."""
     unmet: dict[str, tuple[Why, ...]] = {}
     for name in sorted(ask.require - {PUBLIC_EXPERT}):
-        if name not in snapshot.masks.bits:
+        if name not in masks.bits:
             unmet[name] = (Why.UNKNOWN_EXPERT,)
         elif name in denied:
             unmet[name] = denied[name]

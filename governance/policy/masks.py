@@ -20,6 +20,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FOREVER = 2**63
 
+WHYS = tuple(Why)
+PLACE = {why: place for place, why in enumerate(WHYS)}
+"""Where a reason stands in the vocabulary; reasons are listed in that order."""
+
 NOT_YET, OVER, ENDED, SUSPENDED, WITHDRAWN = range(5)
 """Columns of a timeline: not begun, written end passed, ended by act, suspended, withdrawn."""
 
@@ -70,14 +74,19 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """A policy ready to be asked. `barred` holds what no licence can lift, at any time."""
+    """A policy ready to be asked.
+
+    `barred` holds what no licence can lift, at any time, as places in `WHYS`. `bits` names the
+    experts in build order. `last_bits` has the lowest bit of each of as many bytes.
+    """
 
     everyone: int
-    barred: tuple[tuple[Why, int], ...]
+    barred: tuple[tuple[int, int], ...]
     unlicensed: int
     standings: Timeline
     layers: tuple[Layer, ...]
     bits: Mapping[str, int]
+    last_bits: int
 
     @property
     def live(self) -> int:
@@ -106,7 +115,7 @@ def compile_masks(
     everyone = (1 << len(experts)) - 1
     return Masks(
         everyone=everyone,
-        barred=(*_barred(experts, standings, bits), (Why.LICENCE_UNREADABLE, unreadable)),
+        barred=(*_barred(experts, standings, bits), (PLACE[Why.LICENCE_UNREADABLE], unreadable)),
         unlicensed=everyone & ~licensed & ~unreadable,
         standings=_timeline(
             (bits[name], None, None, standing.stops)
@@ -115,6 +124,7 @@ def compile_masks(
         ),
         layers=tuple(_layer(layer, standings, bits) for layer in _layers(answering)),
         bits=bits,
+        last_bits=int.from_bytes(b"\x01" * len(experts), "big"),
     )
 
 
@@ -127,14 +137,14 @@ def _union(masks: Iterable[int]) -> int:
 
 def _barred(
     experts: Sequence[ExpertRef], standings: Mapping[str, Standing], bits: Mapping[str, int]
-) -> tuple[tuple[Why, int], ...]:
-    found: dict[Why, int] = defaultdict(int)
+) -> tuple[tuple[int, int], ...]:
+    found: dict[int, int] = defaultdict(int)
     for ref in experts:
         standing = standings.get(ref.name)
         if standing is None:
             continue
         for why in _why_barred(ref, standing):
-            found[why] |= bits[ref.name]
+            found[PLACE[why]] |= bits[ref.name]
     return tuple(found.items())
 
 

@@ -10,7 +10,6 @@ from governance.policy import decide as module
 from governance.policy import masks
 from governance.policy.decide import decide
 from governance.policy.types import Permitted
-from governance.vocabulary import Why
 from tests.governance.policy.test_decide import disagreements
 
 
@@ -33,8 +32,8 @@ def first_reason_only(monkeypatch):
         failures = as_it_is(*arguments)
         seen = 0
         kept = []
-        for why, mask in failures:
-            kept.append((why, mask & ~seen))
+        for place, mask in failures:
+            kept.append((place, mask & ~seen))
             seen |= mask
         return kept
 
@@ -57,14 +56,14 @@ def dimensions_lent_between_licences(monkeypatch):
 
     def pooled(found, ask, now):
         pooled_reasons = []
-        for why in Why:
+        for place in range(len(masks.WHYS)):
             failing = found.everyone
             for layer in found.layers:
                 failures = dict(
                     module._failures(layer, str(ask.purpose), ask.consumer, ask.territory, now)
                 )
-                failing &= failures.get(why, 0) | ~layer.present
-            pooled_reasons.append((why, failing & ~found.unlicensed))
+                failing &= failures.get(place, 0) | ~layer.present
+            pooled_reasons.append((place, failing & ~found.unlicensed))
         return [*pooled_reasons, as_it_is(found, ask, now)[-1]]
 
     monkeypatch.setattr(module, "_from_licences", pooled)
