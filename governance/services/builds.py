@@ -289,15 +289,38 @@ def tombstone(name: str, *, at: datetime, is_served_spared: bool) -> list[int]:
     return numbers
 
 
+def replan_without(name: str, *, reason: str, at: datetime) -> Build | None:
+    """Replace builds not served yet that name an expert which may not be served now.
+
+    They could not be promoted, and whatever else waits for them would wait with them. Call it
+    inside `policy_act`, once the expert's state says so. None where no such build was on its way.
+    """
+    pending = list(
+        holding(name)
+        .filter(state__in=(BuildState.PLANNED, BuildState.ASSEMBLED), number__gt=_served_number())
+        .select_related("withdrawal")
+    )
+    if not pending:
+        return None
+    ids = [build.pk for build in pending]
+    called_off = followups.cancel_about("build", ids, kinds=ABOUT_BUILDS, reason=reason, at=at)
+    Build.objects.filter(pk__in=ids).update(state=BuildState.FAILED)
+    answered = next((build.withdrawal for build in pending if build.withdrawal), None)
+    build, follow_up = draft(reason=reason, at=at, withdrawal=answered)
+    followups.wait_instead(called_off, after=follow_up)
+    return build
+
+
 def wanted() -> list[Build]:
     """What runners should hold: the promoted build and those assembled since, newest first."""
-    served = Build.objects.filter(state=BuildState.PROMOTED).values_list("number", flat=True)
-    oldest = served.first() or 0
-    return list(
-        Build.objects.select_related("anchor").filter(
-            Q(state=BuildState.PROMOTED) | Q(state=BuildState.ASSEMBLED, number__gt=oldest)
-        )
-    )
+    is_next = Q(state=BuildState.ASSEMBLED, number__gt=_served_number())
+    rows = Build.objects.select_related("anchor")
+    return list(rows.filter(Q(state=BuildState.PROMOTED) | is_next))
+
+
+def _served_number() -> int:
+    served = Build.objects.filter(state=BuildState.PROMOTED)
+    return served.values_list("number", flat=True).first() or 0
 
 
 def answering(withdrawal: Withdrawal) -> Build | None:

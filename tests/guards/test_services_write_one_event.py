@@ -35,14 +35,14 @@ BOOKKEEPING = {"decisions", "followups", "leases", "locks", "snapshots", "terms"
 """Modules whose writes are no acts of law; `snapshots.publish` is a part of the act it serves."""
 
 NO_ACTS = {
-    "builds": {"answering", "draft", "holding", "tombstone", "wanted"},
+    "builds": {"answering", "draft", "holding", "replan_without", "tombstone", "wanted"},
     "consent": {"receipt", "standing"},
     "consumers": {"authenticate"},
     "licences": {"plain_words"},
     "owners": {"check_country", "open_account"},
     "withdrawals": {"progress"},
 }
-ELSEWHERE = {"certificates"}
+ELSEWHERE = {"certificates", "claims"}
 """Modules held to the same rule by tests of their own."""
 
 

@@ -130,6 +130,8 @@ def _second_look(revision: ExpertRevision, by: Account) -> ExpertRevision:
 def suspend(expert: Expert, *, by: Account | None, at: datetime, reason: str) -> Expert:
     """Disable an expert for a while: nothing is erased. Repeating it changes nothing.
 
+    A build on its way that names it could not be promoted, so another is planned in its place.
+
     Raises:
         UnlawfulMove: the expert is not active.
     """
@@ -146,12 +148,13 @@ def suspend(expert: Expert, *, by: Account | None, at: datetime, reason: str) ->
             effective_at=at,
             recorded_at=at,
         )
+        build = builds.replan_without(found.name, reason=f"{found} suspended", at=at)
         events.stage(
             EventTag.EXPERT_SUSPENDED,
             subject=f"expert:{found.name}",
             by=by,
             at=at,
-            details={"reason": reason},
+            details={"reason": reason, "build": build.number if build else None},
         )
         snapshots.publish(reason=f"{found} suspended", at=at)
     return found

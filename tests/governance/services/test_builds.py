@@ -3,7 +3,7 @@
 import pytest
 
 from governance.errors import UnlawfulMove
-from governance.models import Build, FollowUp
+from governance.models import Build, Expert, FollowUp
 from governance.services import builds, experts, followups, snapshots
 from governance.vocabulary import BuildState, FollowUpKind, FollowUpState
 from tests import cast as story
@@ -125,10 +125,33 @@ def test_one_assembled_after_it_was_overtaken_is_retired_on_the_spot(cast):
     assert not FollowUp.objects.filter(kind=FollowUpKind.LOAD, subject_id=first.pk).exists()
 
 
-def test_a_build_with_an_expert_suspended_meanwhile_is_not_promoted(cast):
-    (build,) = ready(cast, "code")
+def test_a_suspension_replaces_the_build_on_its_way_so_that_the_others_are_served(cast):
+    _, build = ready(cast, "code", "languages")
     story.assemble(cast, build)
     experts.suspend(cast.experts["code"], by=cast.cato, at=cast.later(), reason="dispute")
+    with pytest.raises(UnlawfulMove, match="assembled"):
+        builds.promote(build, at=cast.later())
+    instead = Build.objects.latest("number")
+    assert names(instead) == ["languages"]
+    story.promote(cast, instead)
+    assert [ref.name for ref in snapshots.current().experts] == ["languages"]
+
+
+def test_a_suspension_during_a_rebuild_keeps_the_promise_to_the_one_who_withdrew(cast):
+    _, build = ready(cast, "code", "languages")
+    story.promote(cast, build)
+    withdrawal = story.withdraw(cast, "code")
+    experts.suspend(cast.experts["languages"], by=cast.cato, at=cast.later(), reason="dispute")
+    rebuild = FollowUp.objects.get(kind=FollowUpKind.REBUILD, state=FollowUpState.DUE)
+    instead = Build.objects.get(pk=rebuild.subject_id)
+    assert (names(instead), instead.withdrawal) == ([], withdrawal)
+    assert FollowUp.objects.get(kind=FollowUpKind.ERASE).after == rebuild
+
+
+def test_a_build_is_not_promoted_while_an_expert_of_it_is_not_active(cast):
+    (build,) = ready(cast, "code")
+    story.assemble(cast, build)
+    Expert.objects.update(state="suspended")
     with pytest.raises(UnlawfulMove, match="not active"):
         builds.promote(build, at=cast.later())
 
