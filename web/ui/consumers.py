@@ -55,9 +55,7 @@ def issue_key(request: HttpRequest, slug: str) -> HttpResponseBase:
     if form.is_valid():
         with forms.refusals_shown(form):
             issued = consumers.issue_key(consumer, **form.terms(), by=by, at=timezone.now())
-            answer = _consumer_page(request, consumer, forms.ApiKeyForm(), secret=issued.secret)
-            answer.headers["Cache-Control"] = "no-store"
-            return answer
+            return _consumer_page(request, consumer, forms.ApiKeyForm(), secret=issued.secret)
     return _consumer_page(request, consumer, form)
 
 

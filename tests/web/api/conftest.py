@@ -7,6 +7,8 @@ from django.test import Client
 
 from tests.web import stories
 
+BACKEND = "allauth.account.auth_backends.AuthenticationBackend"
+
 
 @pytest.fixture(scope="module")
 def told(django_db_setup, django_db_blocker):
@@ -28,9 +30,7 @@ def by(story):
     def logged_in(name: str, **options) -> Client:
         client = Client(**options)
         if name:
-            client.force_login(
-                getattr(story.cast, name), backend="allauth.account.auth_backends.AuthenticationBackend"
-            )
+            client.force_login(getattr(story.cast, name), backend=BACKEND)
         return client
 
     return logged_in

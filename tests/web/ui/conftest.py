@@ -29,7 +29,8 @@ def by(story):
         client = Client(**options)
         if name:
             client.force_login(
-                getattr(story.cast, name), backend="allauth.account.auth_backends.AuthenticationBackend"
+                getattr(story.cast, name),
+                backend="allauth.account.auth_backends.AuthenticationBackend",
             )
         return client
 

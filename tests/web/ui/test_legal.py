@@ -203,7 +203,7 @@ def test_a_consumer_is_registered_and_its_key_shown_once(by):
     shown = cato.post(f"{path}keys/", {"label": "first", "purposes": ["research"]})
     key = ApiKey.objects.get(consumer__slug="ember-analytics")
     assert f"rk_{key.prefix}_" in text_of(shown)
-    assert shown.headers["Cache-Control"] == "no-store"
+    assert "no-store" in shown.headers["Cache-Control"]
     again = text_of(cato.get(path))
     assert key.prefix in again
     assert f"rk_{key.prefix}_" not in again
