@@ -14,8 +14,11 @@ replayed years later. The rules, in order of weight:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import compress
+from operator import not_
 
 from governance.policy.masks import PLACE, WHYS, Layer, Masks, microseconds
 from governance.policy.terms import is_consumer, is_territory
@@ -31,7 +34,6 @@ _AUDIT, _REVISION, _EXCLUDED = (
     PLACE[Why.REVISION],
     PLACE[Why.EXCLUDED_BY_REQUEST],
 )
-_LANES = 8  # reasons told apart in one byte an expert
 
 _Reasons = list[tuple[int, int]]
 """A reason by its place, and the experts it holds for."""
@@ -47,13 +49,14 @@ def decide(snapshot: Snapshot, ask: Ask, at: datetime) -> Decision:
     now = microseconds(at)
     reasons = [*_from_standings(masks, now), *_from_licences(masks, ask, now)]
     reasons.append((_EXCLUDED, _named(masks, ask.exclude)))
-    denied = _spelled_out(masks, reasons)
+    codes = _codes(masks, reasons)
+    denied = {name: _MEANINGS[code] for name, code in zip(masks.bits, codes, strict=True) if code}
     unmet = _unmet(masks, ask, denied)
     if unmet:
         denied |= unmet
         why = {reason for whys in unmet.values() for reason in whys}
         return Denied(snapshot.policy_epoch, tuple(w for w in WHYS if w in why), denied)
-    allowed = tuple(ref for ref in snapshot.experts if ref.name not in denied)
+    allowed = tuple(compress(snapshot.experts, map(not_, codes)))
     return Permitted(snapshot.policy_epoch, allowed, denied)
 
 
@@ -120,40 +123,31 @@ def _named(masks: Masks, names: Iterable[str]) -> int:
     return found
 
 
-def _spelled_out(masks: Masks, reasons: _Reasons) -> dict[str, tuple[Why, ...]]:
-    """Each denied expert with its reasons, in the vocabulary's order.
+def _codes(masks: Masks, reasons: _Reasons) -> tuple[int, ...]:
+    """For each expert, in build order, its reasons as bits (bit n: the n-th of the vocabulary).
 
-    Every reason's mask is written as one byte an expert, and up to eight of them are laid over one
-    another, so that each expert's byte holds its whole pattern of reasons: work grows with experts
-    plus reasons, not with experts times reasons.
+    Every reason's mask is written out as sixteen bits an expert, and the masks are laid over one
+    another, each a bit higher: work grows with experts plus reasons, not experts times reasons.
     """
-    whole = [0] * len(WHYS)
-    for place, mask in reasons:
-        whole[place] |= mask
-    found = [place for place, mask in enumerate(whole) if mask]
-    if not found:
-        return {}
     width = len(masks.bits)
-    rows = []
-    for begin in range(0, len(found), _LANES):
-        row = 0
-        for lane, place in enumerate(found[begin : begin + _LANES]):
-            digits = f"{whole[place]:0{width}b}".encode()  # '0' and '1' differ in their last bit
-            row |= (int.from_bytes(digits, "big") & masks.last_bits) << lane
-        rows.append(row.to_bytes(width, "little"))  # first expert first
-    meaning: dict[tuple[int, ...], tuple[Why, ...]] = {}
-    denied = {}
-    for name, pattern in zip(masks.bits, zip(*rows, strict=True), strict=True):
-        if any(pattern):
-            if pattern not in meaning:
-                meaning[pattern] = _meant(pattern, found)
-            denied[name] = meaning[pattern]
-    return denied
+    whole = 0
+    for place, mask in reasons:
+        if mask:
+            digits = f"{mask:0{width}b}".encode("utf-16-be")  # two bytes each; last bit 0 or 1
+            whole |= (int.from_bytes(digits, "big") & masks.last_bits) << place
+    return struct.unpack(f"<{width}H", whole.to_bytes(2 * width, "little"))  # first expert first
 
 
-def _meant(pattern: tuple[int, ...], found: list[int]) -> tuple[Why, ...]:
-    lanes = sum(byte << _LANES * number for number, byte in enumerate(pattern))
-    return tuple(WHYS[place] for lane, place in enumerate(found) if lanes >> lane & 1)
+class _Meanings(dict[int, tuple[Why, ...]]):
+    """What a code says. The same for every policy, so each is spelled out once."""
+
+    def __missing__(self, code: int) -> tuple[Why, ...]:
+        said = tuple(why for place, why in enumerate(WHYS) if code >> place & 1)
+        self[code] = said
+        return said
+
+
+_MEANINGS = _Meanings()
 
 
 def _unmet(

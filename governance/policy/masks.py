@@ -20,7 +20,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FOREVER = 2**63
 
-WHYS = tuple(Why)
+WHYS = tuple(Why)  # at most sixteen: `decide` gives each expert sixteen bits
 PLACE = {why: place for place, why in enumerate(WHYS)}
 """Where a reason stands in the vocabulary; reasons are listed in that order."""
 
@@ -77,7 +77,7 @@ class Masks:
     """A policy ready to be asked.
 
     `barred` holds what no licence can lift, at any time, as places in `WHYS`. `bits` names the
-    experts in build order. `last_bits` has the lowest bit of each of as many bytes.
+    experts in build order. `last_bits` has the lowest bit of each of as many 16-bit lanes.
     """
 
     everyone: int
@@ -124,7 +124,7 @@ def compile_masks(
         ),
         layers=tuple(_layer(layer, standings, bits) for layer in _layers(answering)),
         bits=bits,
-        last_bits=int.from_bytes(b"\x01" * len(experts), "big"),
+        last_bits=int.from_bytes(b"\x00\x01" * len(experts), "big"),
     )
 
 

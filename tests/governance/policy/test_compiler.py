@@ -218,3 +218,8 @@ def test_a_timeline_knows_both_sides_of_every_instant():
     timeline = masks.Timeline((10,), ((1, 0, 0, 0, 0), (0, 0, 0, 0, 0)))
     assert timeline.at(9)[masks.NOT_YET] == 1
     assert timeline.at(10)[masks.NOT_YET] == 0
+
+
+def test_every_reason_has_its_bit():
+    assert len(masks.WHYS) <= 16
+    assert [masks.PLACE[why] for why in masks.WHYS] == list(range(len(masks.WHYS)))
