@@ -31,6 +31,7 @@ from worker.visitors import Consumer, Staff, VisitFailed
 DOMAINS_COST_AT_MOST = 0.05
 """How much bits per byte of another domain may change when an expert is taken out."""
 PASSAGES, PASSAGE_CHARS = 12, 420
+STREAM_TOKENS = 320
 WAIT_S = 300
 
 
@@ -95,6 +96,7 @@ class Tour:
         logins = {login["email"]: login["password"] for login in notes["logins"]}
         self.people: Callable[[str], Staff] = lambda email: Staff(url, email, logins[email])
         self.edda = self.people("edda@reclaim.example")
+        self.forbidden_is_gone = False
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +109,7 @@ class Tour:
         """Every scene."""
         served = self.dara.model()["reclaim"]["experts_allowed"]
         active = [name for name in sorted(self.experts) if name in served]
+        self.forbidden_is_gone = len(active) < len(self.experts)
         if not active:
             raise VisitFailed(
                 "expected an expert that is still served, found none left to withdraw; "
@@ -115,8 +118,7 @@ class Tour:
         self.permitted(active)
         self.skill(active)
         forbidden = self.restricted()
-        leaving = forbidden if forbidden in active else active[0]
-        self.withdrawal(leaving)
+        self.withdrawal(next((name for name in active if name != forbidden), forbidden))
 
     def claim(self, identity: str, says: str, *, held: bool, **found: Any) -> None:
         """State a claim with what was found."""
@@ -201,6 +203,9 @@ class Tour:
         forbidden = next(
             (n for n, why in denied.items() if "CONSUMER" in {w["code"] for w in why}), ""
         )
+        if not forbidden and self.forbidden_is_gone:
+            self.console.print("  The expert that was forbidden to it has been withdrawn since.")
+            return ""
         self.claim(
             "denied.named",
             f"{forbidden or 'no expert'} is denied to it, with the reason CONSUMER; "
@@ -226,12 +231,14 @@ class Tour:
         self.console.rule(f"The owner takes {name} back, in the middle of a stream")
         before = self._prints(exclude=[name])
         former = self._promoted()
-        stream = _Listening(self.dara, self.passages[name][0][:120])
-        stream.begun.wait(30)
         with self.people(self.experts[name]["email"]) as owner:
+            streams = [_Listening(self.dara, self.passages[name][n][:120], n) for n in range(4)]
+            for stream in streams:
+                stream.begun.wait(30)
             withdrawal_id = owner.withdraw(name)
-            stream.ended.wait(60)
-            self._stream_ended(stream, name)
+            for stream in streams:
+                stream.join(60)
+            self._streams_ended(streams, name)
             after = self.dara.chat("Once more:", max_tokens=8)["reclaim"]
             self.claim(
                 "withdrawal.next_answer",
@@ -258,15 +265,19 @@ class Tour:
             for domain, passages in self.passages.items()
         }
 
-    def _stream_ended(self, stream: _Listening, name: str) -> None:
-        ended_by = stream.reclaim.get("ended_by", {})
-        self.console.print(f"  the stream's last words: {stream.text[-60:]!r}")
+    def _streams_ended(self, streams: list[_Listening], name: str) -> None:
+        cut = [s for s in streams if s.reclaim.get("ended_by", {}).get("expert") == name]
+        for stream in cut[:1]:
+            self.console.print(f"  a stream's last words: {stream.text[-60:]!r}")
+        ended_by = [stream.reclaim["ended_by"] for stream in cut]
         self.claim(
             "withdrawal.stream_ends",
-            f"the running stream ended: {stream.finish_reason}, {ended_by.get('reason', '')}",
-            held=stream.finish_reason == "content_filter"
-            and ended_by.get("reason") == "consent_withdrawn"
-            and ended_by.get("expert") == name,
+            f"{len(cut)} of {len(streams)} running streams were cut, the others had ended before: "
+            f"{', '.join(sorted({s.finish_reason for s in streams}))}",
+            held=bool(cut)
+            and all(end["reason"] == "consent_withdrawn" for end in ended_by)
+            and all(s.finish_reason == "content_filter" for s in cut)
+            and all(s.finish_reason in ("stop", "length") for s in streams if s not in cut),
             ended_by=ended_by,
         )
 
@@ -339,11 +350,11 @@ class Tour:
 class _Listening(threading.Thread):
     """A consumer reading a long stream while something else happens."""
 
-    def __init__(self, consumer: Consumer, prompt: str) -> None:
+    def __init__(self, consumer: Consumer, prompt: str, seed: int) -> None:
         super().__init__(daemon=True)
         self.text, self.finish_reason, self.reclaim = "", "", dict[str, Any]()
-        self.begun, self.ended = threading.Event(), threading.Event()
-        self._chunks = consumer.stream(prompt, max_tokens=4000)
+        self.begun = threading.Event()
+        self._chunks = consumer.stream(prompt, max_tokens=STREAM_TOKENS, seed=seed)
         self.start()
 
     def run(self) -> None:
@@ -358,7 +369,6 @@ class _Listening(threading.Thread):
                     self.begun.set()
         finally:
             self.begun.set()
-            self.ended.set()
 
 
 def _until(

@@ -43,9 +43,9 @@ class Consumer:
         error: dict[str, Any] = response.json().get("error", {})
         return {"status": response.status_code, **error}
 
-    def stream(self, content: str, *, max_tokens: int) -> Iterator[dict[str, Any]]:
-        """The chunks of a streamed answer."""
-        body = _chat(content, max_tokens) | {"stream": True}
+    def stream(self, content: str, *, max_tokens: int, seed: int) -> Iterator[dict[str, Any]]:
+        """The chunks of a streamed, sampled answer."""
+        body = _chat(content, max_tokens) | {"stream": True, "temperature": 1, "seed": seed}
         with self._http.stream("POST", "/chat/completions", json=body) as response:
             if response.status_code != httpx.codes.OK:
                 response.read()
