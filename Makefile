@@ -52,7 +52,7 @@ doctor: $(VENV)/.installed-embedded ## What is missing or misconfigured
 clean: ## Stop the demo and remove what it stored, the environment and all caches
 	@if [ -x $(BIN)/reclaim ]; then $(BIN)/reclaim down --erase; fi
 	rm -rf $(VENV) .reclaim build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-	  .import_linter_cache
+	  .import_linter_cache .grimp_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python of 3.11 or later that can make an environment. On Debian `ensurepip` is a
