@@ -130,8 +130,11 @@ def _codes(masks: Masks, reasons: _Reasons) -> tuple[int, ...]:
     another, each a bit higher: work grows with experts plus reasons, not experts times reasons.
     """
     width = len(masks.bits)
-    whole = 0
+    merged = [0] * len(WHYS)
     for place, mask in reasons:
+        merged[place] |= mask
+    whole = 0
+    for place, mask in enumerate(merged):
         if mask:
             digits = f"{mask:0{width}b}".encode("utf-16-be")  # two bytes each; last bit 0 or 1
             whole |= (int.from_bytes(digits, "big") & masks.last_bits) << place
