@@ -20,7 +20,7 @@ from datetime import datetime
 from itertools import compress
 from operator import not_
 
-from governance.policy.masks import PLACE, WHYS, Layer, Masks, microseconds
+from governance.policy.masks import LANE_BITS, PLACE, WHYS, Layer, Masks, microseconds
 from governance.policy.terms import is_consumer, is_territory
 from governance.policy.types import Ask, Decision, Denied, Permitted, Snapshot
 from governance.vocabulary import PUBLIC_EXPERT, Why
@@ -126,19 +126,16 @@ def _named(masks: Masks, names: Iterable[str]) -> int:
 def _codes(masks: Masks, reasons: _Reasons) -> tuple[int, ...]:
     """For each expert, in build order, its reasons as bits (bit n: the n-th of the vocabulary).
 
-    Every reason's mask is written out as sixteen bits an expert, and the masks are laid over one
-    another, each a bit higher: work grows with experts plus reasons, not experts times reasons.
+    The masks of all reasons are laid over one another, each a bit higher in the experts' lanes.
     """
-    width = len(masks.bits)
     merged = [0] * len(WHYS)
     for place, mask in reasons:
         merged[place] |= mask
     whole = 0
     for place, mask in enumerate(merged):
-        if mask:
-            digits = f"{mask:0{width}b}".encode("utf-16-be")  # two bytes each; last bit 0 or 1
-            whole |= (int.from_bytes(digits, "big") & masks.last_bits) << place
-    return struct.unpack(f"<{width}H", whole.to_bytes(2 * width, "little"))  # first expert first
+        whole |= mask << place
+    lanes = whole.to_bytes(len(masks.bits) * LANE_BITS // 8, "little")
+    return struct.unpack(f"<{len(masks.bits)}H", lanes)
 
 
 class _Meanings(dict[int, tuple[Why, ...]]):

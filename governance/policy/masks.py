@@ -1,4 +1,7 @@
-"""Terms as integer bitmasks: bit i stands for expert i of the build.
+"""Terms as integer bitmasks: each expert of the build has a lane, and a mask sets its lowest bit.
+
+A lane is sixteen bits wide, one for each reason there is, so that the masks of all reasons can be
+laid over one another, each a bit higher, and read back as one number an expert.
 
 One *layer* holds at most one grant of each expert, so that every question about a layer is a few
 operations on whole masks; an expert with three licences has a bit in three layers. Instants are
@@ -20,7 +23,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FOREVER = 2**63
 
-WHYS = tuple(Why)  # at most sixteen: `decide` gives each expert sixteen bits
+WHYS = tuple(Why)
+LANE_BITS = 16  # at least as many as there are reasons
 PLACE = {why: place for place, why in enumerate(WHYS)}
 """Where a reason stands in the vocabulary; reasons are listed in that order."""
 
@@ -77,7 +81,7 @@ class Masks:
     """A policy ready to be asked.
 
     `barred` holds what no licence can lift, at any time, as places in `WHYS`. `bits` names the
-    experts in build order. `last_bits` has the lowest bit of each of as many 16-bit lanes.
+    experts in build order.
     """
 
     everyone: int
@@ -86,7 +90,6 @@ class Masks:
     standings: Timeline
     layers: tuple[Layer, ...]
     bits: Mapping[str, int]
-    last_bits: int
 
     @property
     def live(self) -> int:
@@ -107,12 +110,12 @@ def compile_masks(
 
     Time is sorted once a layer: n grants cost O(n log n) comparisons.
     """
-    bits = {ref.name: 1 << place for place, ref in enumerate(experts)}
+    bits = {ref.name: 1 << LANE_BITS * place for place, ref in enumerate(experts)}
     unreadable = _union(bits.get(gap.expert, 0) for gap in gaps)
     unreadable |= _union(bits[ref.name] for ref in experts if ref.name not in standings)
     answering = [grant for grant in grants if Use.ANSWER in grant.uses and grant.expert in bits]
     licensed = _union(bits[grant.expert] for grant in answering)
-    everyone = (1 << len(experts)) - 1
+    everyone = _union(bits.values())
     return Masks(
         everyone=everyone,
         barred=(*_barred(experts, standings, bits), (PLACE[Why.LICENCE_UNREADABLE], unreadable)),
@@ -124,7 +127,6 @@ def compile_masks(
         ),
         layers=tuple(_layer(layer, standings, bits) for layer in _layers(answering)),
         bits=bits,
-        last_bits=int.from_bytes(b"\x00\x01" * len(experts), "big"),
     )
 
 

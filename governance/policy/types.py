@@ -76,7 +76,7 @@ class Snapshot:
     def live(self) -> tuple[ExpertRef, ...]:
         """The experts that this policy lets someone use at some time, in build order."""
         live = self.masks.live
-        return tuple(ref for place, ref in enumerate(self.experts) if live >> place & 1)
+        return tuple(ref for ref in self.experts if live & self.masks.bits[ref.name])
 
     def to_body(self) -> dict[str, Any]:
         """The JSON-able body; `from_body` gives an equal snapshot back."""

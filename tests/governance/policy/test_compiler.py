@@ -221,5 +221,5 @@ def test_a_timeline_knows_both_sides_of_every_instant():
 
 
 def test_every_reason_has_its_bit():
-    assert len(masks.WHYS) <= 16
+    assert len(masks.WHYS) <= masks.LANE_BITS
     assert [masks.PLACE[why] for why in masks.WHYS] == list(range(len(masks.WHYS)))
