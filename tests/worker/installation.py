@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import django
+import psutil
 from django.conf import settings
 
 from worker.processes import Home, servers
@@ -147,9 +148,27 @@ class Server:
         )
         wait_until(self._answers, 30, "the server to answer")
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP to the server and every session of it: connections stay, nobody answers."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        # The server first, so that it begins no session while the others are stopped.
+        for each in (server, *server.children(recursive=True)):
+            each.suspend()
+        try:
+            yield
+        finally:
+            for each in (*server.children(recursive=True), server):
+                each.resume()
+
     def kill(self) -> None:
-        """SIGKILL, to the server and every session it serves."""
-        if self._process is not None and self._process.poll() is None:
+        """SIGKILL; the sessions of a PostgreSQL end by themselves when they miss it."""
+        if self._process is not None and self.is_running:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
