@@ -85,6 +85,12 @@ class EndLicence(serializers.Serializer[Any]):
     reason = serializers.CharField(default="", allow_blank=True)
 
 
+class Resume(serializers.Serializer[Any]):
+    """Lift a suspension, with words."""
+
+    reason = serializers.CharField(default="", allow_blank=True)
+
+
 class ProposeExpert(serializers.Serializer[Any]):
     """Name a place in the model for a corpus."""
 

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 from rest_framework import serializers
 
 from governance.models import (
+    ApiKey,
     Build,
     Certificate,
     Consumer,
     Corpus,
     DataOwner,
+    DecisionRecord,
     Ending,
     Expert,
     ExpertRevision,
@@ -40,6 +42,34 @@ class ConsumerSerializer(serializers.ModelSerializer[Consumer]):
     class Meta:
         model = Consumer
         fields: ClassVar[list[str]] = ["id", "slug", "name", "territory", "sector", "registered_at"]
+
+
+class PersonSerializer(serializers.Serializer[Any]):
+    """Who is logged in: staff roles, and the owners they speak for by slug."""
+
+    email = serializers.EmailField()
+    name = serializers.CharField()
+    roles = serializers.ListField(child=serializers.CharField())
+    owners = serializers.ListField(child=serializers.SlugField())
+
+
+class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
+    """A consumer's key, without its secret."""
+
+    class Meta:
+        model = ApiKey
+        fields: ClassVar[list[str]] = [
+            "prefix", "label", "purposes", "issued_at", "expires_at", "revoked_at", "last_used_at",
+        ]  # fmt: skip
+
+
+class IssuedKeySerializer(ApiKeySerializer):
+    """A key just issued; its secret is in this answer and nowhere else."""
+
+    secret = serializers.CharField()
+
+    class Meta(ApiKeySerializer.Meta):
+        fields: ClassVar[list[str]] = [*ApiKeySerializer.Meta.fields, "secret"]
 
 
 class CorpusSerializer(serializers.ModelSerializer[Corpus]):
@@ -175,4 +205,45 @@ class WithdrawalSerializer(serializers.ModelSerializer[Withdrawal]):
         fields: ClassVar[list[str]] = [
             "id", "expert", "instrument", "policy_epoch", "committed_at", "quiesced_at",
             "quiesced_by", "lease_s", "settled", "erased_at", "erasure", "certificates",
+        ]  # fmt: skip
+
+
+class ConsentEventSerializer(serializers.Serializer[Any]):
+    """Something that happened to a consent record."""
+
+    at = serializers.DateTimeField()
+    kind = serializers.CharField()
+    method = serializers.CharField()
+
+
+class ConsentReceiptSerializer(serializers.Serializer[Any]):
+    """A consent receipt with the fields of ISO/IEC TS 27560:2023."""
+
+    schema_version = serializers.CharField()
+    receipt_id = serializers.UUIDField()
+    record_id = serializers.UUIDField()
+    pii_principal_id = serializers.SlugField()
+    pii_principal_name = serializers.CharField()
+    controller = serializers.CharField()
+    service = serializers.CharField()
+    licence = serializers.CharField()
+    purposes = serializers.ListField(child=serializers.CharField())
+    processing = serializers.ListField(child=serializers.CharField())
+    lawful_basis = serializers.CharField()
+    jurisdiction = serializers.CharField()
+    notice = serializers.DictField(child=serializers.CharField())
+    withdrawal_method = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    state = serializers.CharField()
+    events = ConsentEventSerializer(many=True)
+
+
+class DecisionSerializer(serializers.ModelSerializer[DecisionRecord]):
+    """Why one request was permitted or denied, in OPA's field names."""
+
+    class Meta:
+        model = DecisionRecord
+        fields: ClassVar[list[str]] = [
+            "decision_id", "timestamp", "labels", "bundles", "path", "input", "result",
+            "requested_by",
         ]  # fmt: skip

@@ -1,0 +1,138 @@
+"""REST: owners, consumers with their keys, corpora."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.generics import ListAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from governance.models import (
+    ApiKey,
+    Consumer,
+    Corpus,
+    DataOwner,
+)
+from governance.services import (
+    consumers,
+    corpora,
+    owners,
+)
+from governance.vocabulary import Role
+from web import access
+from web.api import acts
+from web.api.room import Room, one, shown
+from web.api.serializers import (
+    ApiKeySerializer,
+    ConsumerSerializer,
+    CorpusSerializer,
+    IssuedKeySerializer,
+    OwnerSerializer,
+    PersonSerializer,
+)
+
+
+class Me(Room):
+    """Who is logged in, and what they may do."""
+
+    @extend_schema(responses=PersonSerializer)
+    def get(self, request: Request) -> Response:
+        asking = access.person(self.asking)
+        spoken_for = access.owners_of(self.asking).values_list("slug", flat=True)
+        return Response(
+            {
+                "email": asking.account.email,
+                "name": str(asking.account),
+                "roles": sorted(asking.roles),
+                "owners": list(spoken_for),
+            }
+        )
+
+
+class Owners(Room, ListAPIView[DataOwner]):
+    """Data owners: all of them for staff, their own for members."""
+
+    serializer_class = OwnerSerializer
+    queryset = DataOwner.objects.none()
+
+    def get_queryset(self) -> QuerySet[DataOwner]:
+        if access.person(self.asking).has(*access.STAFF):
+            return DataOwner.objects.all()
+        return access.owners_of(self.asking)
+
+    @extend_schema(request=acts.RegisterOwner, responses={201: OwnerSerializer})
+    def post(self, request: Request) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        owner = owners.register(**self.given(acts.RegisterOwner), by=by, at=timezone.now())
+        return shown(OwnerSerializer, owner, new=True)
+
+
+class Consumers(Room, ListAPIView[Consumer]):
+    """Consumers, for legal staff."""
+
+    serializer_class = ConsumerSerializer
+    queryset = Consumer.objects.none()
+
+    def get_queryset(self) -> QuerySet[Consumer]:
+        access.staff(self.asking, Role.LEGAL, Role.AUDITOR)
+        return Consumer.objects.all()
+
+    @extend_schema(request=acts.RegisterConsumer, responses={201: ConsumerSerializer})
+    def post(self, request: Request) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        consumer = consumers.register(**self.given(acts.RegisterConsumer), by=by, at=timezone.now())
+        return shown(ConsumerSerializer, consumer, new=True)
+
+
+class ConsumerKeys(Room, ListAPIView[ApiKey]):
+    """The API keys of a consumer, without their secrets; issue another."""
+
+    serializer_class = ApiKeySerializer
+    queryset = ApiKey.objects.none()
+
+    def get_queryset(self) -> QuerySet[ApiKey]:
+        access.staff(self.asking, Role.LEGAL, Role.AUDITOR)
+        return ApiKey.objects.filter(consumer=one(Consumer.objects.all(), slug=self.kwargs["slug"]))
+
+    @extend_schema(request=acts.IssueApiKey, responses={201: IssuedKeySerializer})
+    def post(self, request: Request, slug: str) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        consumer = one(Consumer.objects.all(), slug=slug)
+        given = self.given(acts.IssueApiKey)
+        issued = consumers.issue_key(consumer, **given, by=by, at=timezone.now())
+        answer = {**ApiKeySerializer(issued.api_key).data, "secret": issued.secret}
+        headers = {"Cache-Control": "no-store"}
+        return Response(answer, status=status.HTTP_201_CREATED, headers=headers)
+
+
+class KeyRevocation(Room):
+    """End an API key at once and for good. Repeating it changes nothing."""
+
+    @extend_schema(request=None, responses=ApiKeySerializer)
+    def post(self, request: Request, slug: str, prefix: str) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        key = one(ApiKey.objects.all(), consumer__slug=slug, prefix=prefix)
+        return shown(ApiKeySerializer, consumers.revoke_key(key, by=by, at=timezone.now()))
+
+
+class Corpora(Room, ListAPIView[Corpus]):
+    """Corpora, described and never held."""
+
+    serializer_class = CorpusSerializer
+    queryset = Corpus.objects.none()
+
+    def get_queryset(self) -> QuerySet[Corpus]:
+        found = Corpus.objects.select_related("owner")
+        asking = access.person(self.asking)
+        return found if asking.has(*access.STAFF) else found.filter(owner__in=asking.owner_ids)
+
+    @extend_schema(request=acts.DescribeCorpus, responses={201: CorpusSerializer})
+    def post(self, request: Request) -> Response:
+        given = self.given(acts.DescribeCorpus)
+        owner = access.owner_for(self.asking, given.pop("owner"), or_staff=(Role.LEGAL,))
+        by = access.person(self.asking).account
+        corpus = corpora.describe(owner, **given, by=by, at=timezone.now())
+        return shown(CorpusSerializer, corpus, new=True)
