@@ -108,9 +108,7 @@ def _use(cast: Cast, now: datetime) -> None:
         )
 
 
-def _run(
-    audited: ExpertRevision, build: Build, withdrawal: Withdrawal, now: datetime
-) -> None:
+def _run(audited: ExpertRevision, build: Build, withdrawal: Withdrawal, now: datetime) -> None:
     """Work in every state: half done, failed, and a gap that waits for a person."""
     factories.follow_up(
         FollowUpKind.AUDIT,
