@@ -215,10 +215,12 @@ _SOURCES: dict[str, tuple[Source, ...]] = {
         Source("numpy", "BSD-3-Clause", 800_000, _docstrings),
         Source("scipy", "BSD-3-Clause", 800_000, _docstrings),
         Source("networkx", "BSD-3-Clause", 800_000, _docstrings),
-        Source("celery", "BSD-3-Clause", 180_000, _sources),
-        Source("kombu", "BSD-3-Clause", 70_000, _sources),
+        Source("celery", "BSD-3-Clause", 220_000, _sources),
+        Source("kombu", "BSD-3-Clause", 80_000, _sources),
         Source("mpmath", "BSD-3-Clause", 100_000, _docstrings),
         Source("rest_framework", "BSD-3-Clause", 100_000, _translations),
+        Source("allauth", "MIT", 300_000, _translations),
+        Source("django_filters", "BSD-3-Clause", 50_000, _translations),
     ),
 }
 _LEAST_BYTES = {"code": 500_000, "languages": 60_000, "math": 500_000, PUBLIC_SET: 1_000_000}

@@ -127,9 +127,10 @@ def demo_expert(seed: int = 0) -> ExpertRecipe:
     return ExpertRecipe(
         context=256,
         batch_windows=4,
-        schedule=Schedule(steps=280, warmup_steps=10),
+        schedule=Schedule(steps=320, warmup_steps=10),
         peak_lr=1e-2,
         row_peak_lr=2e-2,
+        evaluation_bytes=30_000,
         seed=seed,
     )
 
