@@ -64,7 +64,7 @@ def ask_database(one, statement):
         return connection.execute(statement).fetchone()
 
 
-def wait_until(is_so, patience_s=20):
+def wait_until(is_so, patience_s=60):
     deadline = time.monotonic() + patience_s
     while not is_so():
         assert time.monotonic() < deadline, "waited in vain"
@@ -234,7 +234,7 @@ def test_the_log_of_a_failed_server_is_in_the_error(own_folder):
         control._supervise(one, NO_URLS, layout, print)
         control._begin(one, "redis", print)
         with pytest.raises(errors.NotReady, match="Address already in use"):
-            control._await(one, "redis", lambda: False, 20)
+            control._await(one, "redis", lambda: False, 90)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down to start PostgreSQL")
