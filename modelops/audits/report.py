@@ -147,26 +147,15 @@ def audit(
         AuditError: fewer members than `spec.fewest_windows`, which the gate judges, or fewer
             controls than `spec.fewest_controls`, which only the excess and the AUC need.
     """
-    for what, found, fewest in (
-        ("members", members, spec.fewest_windows),
-        ("controls", controls, spec.fewest_controls),
-    ):
-        if len(found.tokens_NW) < fewest:
-            raise AuditError(
-                f"expected at least {fewest} windows of {what}, found "
-                f"{len(found.tokens_NW)} ({found.too_short} documents were too short); an audit "
-                "this small would mean nothing"
-            )
+    _check_sizes(members, controls, spec)
+    sets = {"members": members, "controls": controls}
     scores = {
-        name: {
-            "members": _scored(model, members, spec, report),
-            "controls": _scored(model, controls, spec, report),
-        }
+        name: {what: _scored(model, found, spec, report) for what, found in sets.items()}
         for name, model in arms.items()
     }
     chance = {
-        name: {what: found.hit_chance_N(spec.draws) for what, found in sets.items()}
-        for name, sets in scores.items()
+        name: {what: found.hit_chance_N(spec.draws) for what, found in scored.items()}
+        for name, scored in scores.items()
     }
     members_N = chance[EXPERT]["members"]
     rate = mean_interval(members_N)
@@ -190,18 +179,27 @@ def audit(
         excess=excess,
         spec=spec,
         arms={
-            name: {what: _described(found, spec) for what, found in sets.items()}
-            for name, sets in scores.items()
+            name: {what: _described(found, spec) for what, found in scored.items()}
+            for name, scored in scores.items()
         },
         reference_auc=_reference(scores),
         paper=dataclasses.asdict(rates),
-        sizes={
-            "members": len(members.tokens_NW),
-            "controls": len(controls.tokens_NW),
-            "members_too_short": members.too_short,
-            "controls_too_short": controls.too_short,
-        },
+        sizes={what: len(found.tokens_NW) for what, found in sets.items()}
+        | {f"{what}_too_short": found.too_short for what, found in sets.items()},
     )
+
+
+def _check_sizes(members: Windows, controls: Windows, spec: Spec) -> None:
+    for what, found, fewest in (
+        ("members", members, spec.fewest_windows),
+        ("controls", controls, spec.fewest_controls),
+    ):
+        if len(found.tokens_NW) < fewest:
+            raise AuditError(
+                f"expected at least {fewest} windows of {what}, found "
+                f"{len(found.tokens_NW)} ({found.too_short} documents were too short); an audit "
+                "this small would mean nothing"
+            )
 
 
 def _scored(
