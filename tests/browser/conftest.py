@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.browser import sites
+
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -47,3 +49,17 @@ def page(chromium: Browser) -> Iterator[Page]:
     yield opened
     context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def site(transactional_db: None, chromium: Browser) -> Iterator[sites.Site]:
+    """The story, served by the real application; the test fails for any complaint of a page."""
+    from tests.web import stories
+
+    story = stories.tell()
+    with sites.serving() as url:
+        found = sites.Site(url, story, chromium, [], [])
+        yield found
+        for context in found.contexts:
+            context.close()
+    assert found.complaints == []

@@ -84,7 +84,7 @@ def _operation(schema: Any, path: str, method: str, stated: Any) -> Operation:
                 each["name"],
                 _kind(each["schema"]),
                 each.get("required", False),
-                each.get("description", ""),
+                "" if "enum" in each["schema"] else each.get("description", ""),
             )
             for each in stated.get("parameters", [])
             if each["name"] not in _PAGING

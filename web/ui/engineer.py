@@ -23,6 +23,7 @@ from governance.models import (
     FollowUp,
     PolicySnapshot,
     RunnerLease,
+    Withdrawal,
 )
 from governance.services import builds, experts
 from governance.vocabulary import BuildState, FollowUpKind, FollowUpState, Role
@@ -228,13 +229,15 @@ def _paths_of_last_training(expert: Expert) -> dict[str, str]:
 
 
 def _titles(runs: list[FollowUp]) -> dict[Any, str]:
-    """What each run is about, in words: two queries for all of them."""
+    """What each run is about, in words: a query a kind, however many."""
     ids = {run.subject_id for run in runs}
     named = {e.pk: e.name for e in Expert.objects.filter(pk__in=ids)}
     named |= {
         r.pk: str(r) for r in ExpertRevision.objects.select_related("expert").filter(pk__in=ids)
     }
     named |= {b.pk: str(b) for b in Build.objects.filter(pk__in=ids)}
+    withdrawals = Withdrawal.objects.select_related("expert").filter(pk__in=ids)
+    named |= {w.pk: str(w) for w in withdrawals}
     return {run.pk: named.get(run.subject_id, run.subject_kind) for run in runs}
 
 

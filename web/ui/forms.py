@@ -37,6 +37,15 @@ def status_of(*shown: forms.Form) -> int:
     return 422 if any(form.is_bound and form.errors for form in shown) else 200
 
 
+class Day(forms.DateInput):
+    """A day, in the one form browsers take for it whatever the language of the page."""
+
+    input_type = "date"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%d")
+
+
 class OwnerForm(forms.Form):
     """Take on a data owner."""
 
@@ -77,7 +86,7 @@ class ApiKeyForm(forms.Form):
         choices=Purpose.choices(), widget=forms.CheckboxSelectMultiple
     )
     expires_on = forms.DateField(
-        widget=forms.DateInput(attrs={"type": "date"}), required=False,
+        widget=Day(), required=False,
         help_text="The first day on which it no longer opens anything. Empty: open-ended.",
     )  # fmt: skip
 
@@ -141,9 +150,9 @@ class LicenceForm(forms.Form):
     territories = forms.CharField(
         required=False, help_text="ISO 3166 codes with spaces between, such as DE FR. Empty: any."
     )
-    starts_on = forms.DateField(widget=forms.DateInput(attrs={"type": "date"}))
+    starts_on = forms.DateField(widget=Day())
     ends_on = forms.DateField(
-        widget=forms.DateInput(attrs={"type": "date"}), required=False,
+        widget=Day(), required=False,
         help_text="The first day on which it no longer holds. Empty: open-ended.",
     )  # fmt: skip
     notice_days = forms.IntegerField(
