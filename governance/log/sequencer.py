@@ -11,7 +11,6 @@ in files must not be ahead of it or different.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from governance.errors import GovernanceError, LogIntegrityError
 from governance.log import checkpoint
 from governance.log.checkpoint import Checkpoint
 from governance.log.tiles import TILE_WIDTH, TileFolder
-from governance.log.tree import Frontier, LeafNodes, leaf_hash, perfect
+from governance.log.tree import Frontier, LeafNodes, perfect
 from governance.models import LogCheckpoint, LogLeaf, StagedEvent
 
 _LOCK = 0x5243_4C4D_0003
@@ -37,6 +36,20 @@ FOLDER = "log-tiles"
 
 BATCH = 1_024
 """At most so many events under one signature, so that one seal stays short."""
+
+# In one statement, so that the bytes never leave the database and no other row can slip in.
+_MOVE = """
+WITH moved AS (
+    DELETE FROM governance_stagedevent
+    WHERE id IN (SELECT id FROM governance_stagedevent ORDER BY id LIMIT %(batch)s)
+    RETURNING id, body, staged_at
+)
+INSERT INTO governance_logleaf (seq, body, leaf_hash, staged_at, sealed_at)
+SELECT %(size)s + row_number() OVER (ORDER BY id) - 1,
+       body, sha256('\\x00'::bytea || body), staged_at, %(at)s
+FROM moved
+RETURNING seq, leaf_hash
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +96,16 @@ def seal(at: datetime, *, log: Log | None = None) -> SealedBatch | None:
     log = log or configured()
     with transaction.atomic():
         _hold_lock()
-        moved = _unstaged()
-        if not moved:
+        if not StagedEvent.objects.exists():
             return None
         frontier = _last_frontier(log)
-        hashes = [leaf_hash(bytes(event.body)) for event in moved]
+        hashes = _moved(frontier.size, at)
         grown = frontier.extended(hashes)
         head = Checkpoint(log.origin, grown.size, grown.root())
         batch = SealedBatch(frontier.size, head.size, head.root, checkpoint.sign(head, log.signer))
-        _store(batch, moved, hashes, at)
+        LogCheckpoint.objects.create(
+            size=batch.size, root_hash=batch.root, note=batch.note, sealed_at=at
+        )
         transaction.on_commit(lambda: publish(log), robust=True)
     return batch
 
@@ -122,29 +136,11 @@ def _hold_lock() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
-def _unstaged() -> list[StagedEvent]:
-    """Take the oldest visible events out of the staging table."""
-    moved = list(StagedEvent.objects.order_by("pk")[:BATCH])
-    StagedEvent.objects.filter(pk__in=[event.pk for event in moved]).delete()
-    return moved
-
-
-def _store(
-    batch: SealedBatch, moved: Sequence[StagedEvent], hashes: Sequence[bytes], at: datetime
-) -> None:
-    LogLeaf.objects.bulk_create(
-        LogLeaf(
-            seq=batch.first + place,
-            body=event.body,
-            leaf_hash=hashed,
-            staged_at=event.staged_at,
-            sealed_at=at,
-        )
-        for place, (event, hashed) in enumerate(zip(moved, hashes, strict=True))
-    )
-    LogCheckpoint.objects.create(
-        size=batch.size, root_hash=batch.root, note=batch.note, sealed_at=at
-    )
+def _moved(size: int, at: datetime) -> list[bytes]:
+    """Turn the oldest visible staged events into leaves from `size` on; their hashes, in order."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MOVE, {"size": size, "batch": BATCH, "at": at})
+        return [bytes(hashed) for _, hashed in sorted(cursor.fetchall())]
 
 
 def _last_frontier(log: Log) -> Frontier:
