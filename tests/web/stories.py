@@ -1,7 +1,7 @@
 """A week in a small installation, told through the services: rows for every page.
 
 Alder Press has `code` (served), `news` (audited), `poems` (taken back) and `plays` (its licence
-waits for a second person). Birch Archive has `languages` (served) and `laws` (its activation waits).
+waits for a second person). Birch Archive has `languages` (served) and `laws` (it waits too).
 The clock is the machine's own, because the pages read it; everything happened in the past days.
 """
 
@@ -134,7 +134,7 @@ def _run(audited: ExpertRevision, build: Build, withdrawal: Withdrawal, now: dat
         started_at=now - timedelta(hours=5),
         ended_at=now - timedelta(hours=4),
         attempts=3,
-        last_error="expected 1.2 GB free under exports, found 0.4 GB. Free space, then export again",
+        last_error="expected 1.2 GB free under exports, found 0.4 GB. Free space, export again",
         opened_at=now - timedelta(hours=5),
         due_at=now - timedelta(hours=5),
     )

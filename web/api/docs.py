@@ -62,7 +62,8 @@ def page(request: HttpRequest) -> HttpResponse:
 @cache
 def groups() -> dict[str, tuple[Operation, ...]]:
     """The operations by the first word of their address, in the order of the schema."""
-    schema = SchemaGenerator().get_schema(request=None, public=True)
+    generator: Any = SchemaGenerator
+    schema = generator().get_schema(request=None, public=True)
     found: dict[str, list[Operation]] = {}
     for path, methods in schema["paths"].items():
         for method in _METHODS:
@@ -97,7 +98,9 @@ def _operation(schema: Any, path: str, method: str, stated: Any) -> Operation:
 
 def _body(stated: Any) -> Any:
     """The schema of the first media type of a body; empty where there is none."""
-    return next(iter(stated.get("content", {}).values()), {}).get("schema", {})
+    for content in stated.get("content", {}).values():
+        return content.get("schema", {})
+    return {}
 
 
 def _resolved(schema: Any, part: Any) -> Any:
