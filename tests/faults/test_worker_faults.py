@@ -1,4 +1,4 @@
-"""A broker that vanishes and workers that are killed: nothing is lost, and nothing comes out else."""
+"""A broker that vanishes, workers that are killed: nothing is lost, nothing comes out else."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ LINE_LIMIT_BYTES = 4 << 20
 """The longest order taken; far above any context length, far below what would hurt."""
 
 FIRST_LINE_S = 10.0
+END_S = 2.0
 SLOW_READER_S = 30.0
 """How long a peer may leave its socket full before its order is cancelled."""
 
@@ -65,6 +66,7 @@ class Server:
         # Threads of our own: each keeps its own database connection for as long as it lives.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="order")
         self._connections: set[asyncio.Task[None]] = set()
+        self._answering: dict[str, tuple[Admission, asyncio.StreamWriter]] = {}
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -82,15 +84,21 @@ class Server:
             )
 
     async def stop(self, grace_s: float) -> None:
-        """Accept nothing more, give streams `grace_s` to end, then cut them."""
+        """Accept nothing more, give answers `grace_s` to end, then end them; rows are closed."""
         if self._server is not None:
             self._server.close()
-        if self._connections:
-            await asyncio.wait(self._connections, timeout=grace_s)
-        for conversation in tuple(self._connections):
-            conversation.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._wait(grace_s)
+        for admission, _ in tuple(self._answering.values()):
+            await self._in_thread(admission.engine.cancel, admission.order.order_id)
+        await self._wait(END_S)
+        for _, writer in tuple(self._answering.values()):
+            writer.transport.abort()
+        await self._wait(END_S)
         await asyncio.to_thread(self._end_threads)
+
+    async def _wait(self, timeout_s: float) -> None:
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=timeout_s)
 
     def _end_threads(self) -> None:
         """Close each thread's database connection, then the threads."""
@@ -157,14 +165,15 @@ class Server:
                 loop.call_soon_threadsafe(inbox.put_nowait, message)
 
         engine, order_id = admission.engine, admission.order.order_id
-        await self._in_thread(engine.submit, admission.order, deliver)
-        hangup = asyncio.create_task(_until_closed(reader))
-        hangup.add_done_callback(lambda _: engine.cancel(order_id))
+        self._answering[order_id] = (admission, writer)
         try:
+            await self._in_thread(engine.submit, admission.order, deliver)
+            hangup = asyncio.create_task(_until_closed(reader))
+            hangup.add_done_callback(lambda _: engine.cancel(order_id))
             end = await self._pass_on(admission, inbox, writer)
-        finally:
             hangup.cancel()
-            engine.cancel(order_id)
+        finally:
+            self._answering.pop(order_id, None)
         writer.write(to_wire(end))
         await asyncio.wait_for(writer.drain(), SLOW_READER_S)
 
@@ -174,12 +183,7 @@ class Server:
         """Write deltas until the end comes; returns the end with its row closed, unwritten."""
         is_open = True
         while True:
-            try:
-                message = await inbox.get()
-            except asyncio.CancelledError:
-                # Shutting down: the engine ends the order, and the row still has to be closed.
-                admission.engine.cancel(admission.order.order_id)
-                is_open, message = False, await inbox.get()
+            message = await inbox.get()
             if not isinstance(message, Delta):
                 end = admission.end(message)
                 return await self._in_thread(self._meter.close, admission.record_id, end)

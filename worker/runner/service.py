@@ -53,7 +53,11 @@ class Runner:
         self.incarnation: UUID = uuid4()
         self.fleet = Fleet(lambda anchor_digest: make_engine(anchor_digest, self.holder))
         self._registry = DatabaseRegistry(self.incarnation, runner=name, lease_s=lease_s)
-        self.holder = LeaseHolder(self._registry, lease_s=lease_s, withdraw=self.fleet.withdraw)
+        self.holder = LeaseHolder(
+            self._registry,
+            lease_s=lease_s,
+            withdraw=self.fleet.withdraw,
+        )
         self._meter = Meter(self.incarnation)
         desk = Desk(self.holder, self.fleet, self._meter)
         self._server = Server(
@@ -61,17 +65,15 @@ class Runner:
         )
         self._name, self._grace_s = name, grace_s
         self._whole: tuple[WantedBuild, ...] = ()
-        self._rung = threading.Event()
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         """Ask `run` to end; callable from a signal's handler and from any thread."""
         self._stopping.set()
-        self._rung.set()
 
     async def run(self) -> bool:
         """Serve until `stop`, then close the lease. False if this incarnation was taken away."""
-        listener = Listener(Channel.POLICY.value, self._on_policy).start()
+        listener = Listener(Channel.POLICY.value, self.holder.ring).start()
         lease = threading.Thread(
             target=_closing, args=(self.holder.run,), name="lease", daemon=True
         )
@@ -106,16 +108,15 @@ class Runner:
             # Nothing is lost: an unclosed lease runs out, and a withdrawal waits for that.
             log.warning("lease of %s not closed: %s", self.incarnation, error)
 
-    def _on_policy(self) -> None:
-        self.holder.ring()
-        self._rung.set()
-
     def _keep(self) -> None:
-        """Hold the builds that are wanted, say so, and close rows that are still owed."""
+        """Hold the builds that are wanted, say so, and close rows that are still owed.
+
+        By the clock alone: at the moment policy changes, every query would be in the way of the
+        acknowledgements.
+        """
         reported: Mapping[str, Any] = {}
         reported_s = 0.0
         while not self._stopping.is_set():
-            self._rung.clear()
             try:
                 report = self._bring_and_describe()
                 if report != reported or time.monotonic() - reported_s > self.holder.lease_s:
@@ -126,7 +127,7 @@ class Runner:
                 log.warning("builds cannot be read or reported: %s", error)
             except Exception:
                 log.exception("builds cannot be kept")
-            self._rung.wait(REPORT_S)
+            self._stopping.wait(REPORT_S)
 
     def _bring_and_describe(self) -> Mapping[str, Any]:
         # Read before the builds: the report then holds for at least this policy epoch.

@@ -8,14 +8,16 @@ starts its wait again: later, never wrong.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
 
 from governance import keys
-from governance.models import Withdrawal
+from governance.models import RunnerLease, Withdrawal
 from governance.services import withdrawals
+from governance.services.leases import CLOCK_MARGIN
 from governance.vocabulary import CertificateStage, FollowUpKind
 from worker.celery import ERRANDS, app
 from worker.tasks import erasing
@@ -44,22 +46,44 @@ def certify(follow_up_id: str) -> bool:
 
 def _quiesce(carrier: Carrier) -> Evidence:
     withdrawal = Withdrawal.objects.get(pk=carrier.row.subject_id)
-    # Taken after the read: the commit was seen before this instant. Monotonic time stands still
-    # while a machine is suspended, so the wait can only become longer.
-    seen_s = time.monotonic()
-    pause_s = FIRST_LOOK_S
-    while not withdrawals.try_settle(
-        withdrawal, waited_s=time.monotonic() - seen_s, at=timezone.now()
-    ):
-        carrier.check()
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, LONGEST_LOOK_S)
+    settle(withdrawal, carrier.check)
     withdrawal.refresh_from_db()
     return {
         "quiesced_by": withdrawal.quiesced_by,
         "quiesced_at": withdrawal.quiesced_at.isoformat() if withdrawal.quiesced_at else None,
         "settled": withdrawal.settled,
     }
+
+
+def settle(withdrawal: Withdrawal, check: Callable[[], None]) -> None:
+    """Wait until the withdrawal is true on every runner, and have that written down (W2, W3).
+
+    `withdrawal` was read before; `check` is called between looks and may raise to end the wait.
+    """
+    # The commit was seen before this instant. Monotonic time stands still while a machine is
+    # suspended, so the wait can only become longer.
+    seen_s = time.monotonic()
+    pause_s = FIRST_LOOK_S
+    while True:
+        waited_s = time.monotonic() - seen_s
+        # The look takes no lock: settling holds off every renewal, so it is tried when it is due.
+        # And the instant of effect is read after the look, never before an acknowledgement.
+        if is_due(withdrawal, waited_s) and withdrawals.try_settle(
+            withdrawal, waited_s=waited_s, at=timezone.now()
+        ):
+            return
+        check()
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, LONGEST_LOOK_S)
+
+
+def is_due(withdrawal: Withdrawal, waited_s: float) -> bool:
+    """Whether no open lease is behind, or the longest of them has run out by our clock."""
+    leases = RunnerLease.objects.filter(closed_at=None).values_list("applied_epoch", "lease_s")
+    found = list(leases)
+    longest_s = max([withdrawal.lease_s, *(lease_s for _, lease_s in found)])
+    is_acked = all(epoch >= withdrawal.policy_epoch for epoch, _ in found)
+    return is_acked or waited_s >= longest_s * (1 + CLOCK_MARGIN)
 
 
 def _erase(carrier: Carrier) -> Evidence:
