@@ -67,5 +67,6 @@ class Site:
         return page
 
     def _hear(self, page: Page, message) -> None:
-        if message.type in ("error", "warning"):
+        is_refused_form = "status of 422" in message.text  # Chromium tells of every such answer
+        if message.type in ("error", "warning") and not is_refused_form:
             self.complaints.append(f"{page.url}: {message.text}")

@@ -19,6 +19,9 @@ from rest_framework.permissions import IsAuthenticated
 
 from web import access
 
+_EXAMPLE = """curl {site}/v1/chat/completions \\
+  -H 'Authorization: Bearer rk_…' -H 'Content-Type: application/json' \\
+  -d '{{"model": "reclaim", "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
 _METHODS = ("get", "post", "put", "patch", "delete")
 _PREFIX = "/api/v1/"
 _PAGING = frozenset({"limit", "offset"})
@@ -56,7 +59,8 @@ class Operation:
 @access.signed_in_page
 def page(request: HttpRequest) -> HttpResponse:
     """Every operation by what it is about."""
-    return render(request, "api/docs.html", {"groups": groups()})
+    example = _EXAMPLE.format(site=f"{request.scheme}://{request.get_host()}")
+    return render(request, "api/docs.html", {"groups": groups(), "example": example})
 
 
 @cache

@@ -55,6 +55,7 @@ class Experts(Room, ListAPIView[Expert]):
 
     @extend_schema(request=acts.ProposeExpert, responses={201: ExpertSerializer})
     def post(self, request: Request) -> Response:
+        """Propose an expert for a described corpus; for engineers."""
         by = access.staff(self.asking, Role.ENGINEER)
         given = self.given(acts.ProposeExpert)
         corpus = one(Corpus.objects.select_related("owner"), slug=given.pop("corpus"))

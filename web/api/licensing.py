@@ -38,6 +38,7 @@ class Licences(Room, ListAPIView[Licence]):
 
     @extend_schema(request=acts.RequestLicence, responses={201: LicenceSerializer})
     def post(self, request: Request) -> Response:
+        """Request a licence; a second person decides."""
         by = access.staff(self.asking, Role.LEGAL)
         given = self.given(acts.RequestLicence)
         corpus = one(Corpus.objects.all(), slug=given.pop("corpus"))

@@ -43,6 +43,7 @@ class Builds(Room, ListAPIView[Build]):
 
     @extend_schema(request=acts.PlanBuild, responses={201: BuildSerializer})
     def post(self, request: Request) -> Response:
+        """Plan a rebuild from what is active now; for engineers."""
         by = access.staff(self.asking, Role.ENGINEER)
         reason = self.given(acts.PlanBuild)["reason"]
         build = builds.plan_current(reason=reason, by=by, at=timezone.now())

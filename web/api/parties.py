@@ -65,6 +65,7 @@ class Owners(Room, ListAPIView[DataOwner]):
 
     @extend_schema(request=acts.RegisterOwner, responses={201: OwnerSerializer})
     def post(self, request: Request) -> Response:
+        """Register a data owner; for legal staff."""
         by = access.staff(self.asking, Role.LEGAL)
         owner = owners.register(**self.given(acts.RegisterOwner), by=by, at=timezone.now())
         return shown(OwnerSerializer, owner, new=True)
@@ -82,13 +83,14 @@ class Consumers(Room, ListAPIView[Consumer]):
 
     @extend_schema(request=acts.RegisterConsumer, responses={201: ConsumerSerializer})
     def post(self, request: Request) -> Response:
+        """Register a consumer; for legal staff."""
         by = access.staff(self.asking, Role.LEGAL)
         consumer = consumers.register(**self.given(acts.RegisterConsumer), by=by, at=timezone.now())
         return shown(ConsumerSerializer, consumer, new=True)
 
 
 class ConsumerKeys(Room, ListAPIView[ApiKey]):
-    """The API keys of a consumer, without their secrets; issue another."""
+    """The API keys of a consumer, without their secrets; for legal staff and auditors."""
 
     serializer_class = ApiKeySerializer
     queryset = ApiKey.objects.none()
@@ -99,6 +101,7 @@ class ConsumerKeys(Room, ListAPIView[ApiKey]):
 
     @extend_schema(request=acts.IssueApiKey, responses={201: IssuedKeySerializer})
     def post(self, request: Request, slug: str) -> Response:
+        """Issue a key; its secret is in this answer and nowhere else."""
         by = access.staff(self.asking, Role.LEGAL)
         consumer = one(Consumer.objects.all(), slug=slug)
         given = self.given(acts.IssueApiKey)
@@ -131,6 +134,7 @@ class Corpora(Room, ListAPIView[Corpus]):
 
     @extend_schema(request=acts.DescribeCorpus, responses={201: CorpusSerializer})
     def post(self, request: Request) -> Response:
+        """Describe a corpus; for its owner and for legal staff."""
         given = self.given(acts.DescribeCorpus)
         owner = access.owner_for(self.asking, given.pop("owner"), or_staff=(Role.LEGAL,))
         by = access.person(self.asking).account

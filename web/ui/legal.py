@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Prefetch, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -280,7 +280,7 @@ def log_page(request: HttpRequest) -> HttpResponse:
     page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
     context = {
         "page": page,
-        "events": [_told(leaf) for leaf in page.object_list],
+        "events": _told(list(page.object_list)),
         "checkpoint": LogCheckpoint.objects.first(),
     }
     return render(request, "legal/log.html", context)
@@ -296,14 +296,22 @@ def verify_log(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(rows: QuerySet[Licence]) -> QuerySet[Licence]:
+    """With what a row shows; `standing` are the endings that no resumption has lifted."""
+    endings = Ending.objects.filter(lifts=None, lifted_by=None)
     return rows.select_related("corpus__owner", "requested_by", "decided_by").prefetch_related(
-        "endings"
+        Prefetch("endings", queryset=endings, to_attr="standing")
     )
 
 
-def _told(leaf: LogLeaf) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads(bytes(leaf.body))
-    return {**event, "seq": leaf.seq, "at": datetime.fromisoformat(event["at"])}
+def _told(leaves: list[LogLeaf]) -> list[dict[str, Any]]:
+    """The events of the leaves. The log names accounts by number alone; here they get names."""
+    events = [{**json.loads(bytes(leaf.body)), "seq": leaf.seq} for leaf in leaves]
+    numbers = {event["by"].removeprefix("account:") for event in events} - {"system"}
+    known = {f"account:{one.pk}": str(one) for one in Account.objects.filter(pk__in=numbers)}
+    for event in events:
+        event["at"] = datetime.fromisoformat(event["at"])
+        event["by"] = known.get(event["by"], event["by"])
+    return events
 
 
 def _not_over(at: datetime) -> QuerySet[Licence]:

@@ -359,6 +359,8 @@ def test_the_page_of_the_api_names_every_operation(by):
     for operation in operations:
         assert f"{operation.method} {operation.path}" in page
         assert operation.about, operation.path
+    told = [operation.about for operation in operations]
+    assert len(set(told)) == len(told)
 
 
 def test_an_expert_named_by_the_api_belongs_to_the_owner_of_its_corpus(by):

@@ -48,6 +48,13 @@ def test_the_page_of_an_expert_shows_its_audit(by):
         assert said in page
 
 
+def test_what_is_blocked_and_not_yet_rebuilt_away_is_shown_as_both(by):
+    rows = text_of(by("edda").get("/engineer/experts/")).split("<tr>")
+    said = {name: row for row in rows for name in ("code", "poems") if f">{name}</a>" in row}
+    assert "In the build, blocked" in said["poems"]
+    assert "blocked" not in said["code"]
+
+
 def test_a_training_order_is_one_a_worker_can_carry_out(by):
     from worker.tasks.contributions import recipe_of
 

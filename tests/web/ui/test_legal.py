@@ -134,9 +134,12 @@ def test_a_licence_is_suspended_and_resumed(by):
     licence = Licence.objects.get(reference="code-texts-v1")
     assert not Licence.objects.in_force(timezone.now()).filter(pk=licence.pk).exists()
     assert "Lift the suspension" in text_of(celia.get(path))
+    assert "Suspend<" in text_of(celia.get("/legal/licences/?state=approved"))
     celia.post(f"{path}resume/", {"reason": "Settled"})
     assert Licence.objects.in_force(timezone.now()).filter(pk=licence.pk).exists()
     assert "Suspension lifted" in text_of(celia.get(path))
+    listed = celia.get("/legal/licences/").context["page"].object_list
+    assert not any(row.standing for row in listed)
     assert "expected a suspended licence" in text_of(celia.post(f"{path}resume/", follow=True))
 
 
@@ -187,6 +190,7 @@ def test_the_log_shows_its_newest_event_first(by):
     numbers = [event["seq"] for event in answer.context["events"]]
     assert numbers == sorted(numbers, reverse=True)
     assert len(numbers) == 25
+    assert {event["by"] for event in answer.context["events"]} >= {"system", "Cato", "Edda"}
 
 
 def test_the_whole_log_is_checked_on_demand(by):
