@@ -124,10 +124,14 @@ def _train_experts(
 ) -> dict[str, str]:
     names = sorted(set(corpora) - {"public"})
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
-        for name in names:
+        runs = [
             pool.submit(
                 _train_expert, store.root, anchor_digest, corpora, folder / name, seed, quick
             )
+            for name in names
+        ]
+    for run in runs:
+        run.result()  # raises what the run raised
     return {name: store.put_expert(folder / name) for name in names}
 
 
