@@ -209,7 +209,7 @@ def promote(build: Build, *, at: datetime) -> PolicySnapshot:
     """Serve this build from the next policy epoch on. Repeating it gives the newest epoch back.
 
     Call it when every runner holds it: policy never promises what a runner lacks. The build served
-    so far retires; whatever names a withdrawn expert is tombstoned.
+    so far retires, and so do older ones that wait; what names a withdrawn expert is tombstoned.
 
     Raises:
         UnlawfulMove: it is not assembled, not proved, older than the one served, or names an
@@ -222,7 +222,8 @@ def promote(build: Build, *, at: datetime) -> PolicySnapshot:
         if found.state == BuildState.PROMOTED:
             return PolicySnapshot.objects.latest("policy_epoch")
         _refuse_unfit(found)
-        Build.objects.filter(state=BuildState.PROMOTED).update(
+        overtaken = Q(state=BuildState.ASSEMBLED, number__lt=found.number)
+        Build.objects.filter(Q(state=BuildState.PROMOTED) | overtaken).update(
             state=BuildState.RETIRED, retired_at=at
         )
         found.state, found.promoted_at = BuildState.PROMOTED, at
@@ -253,9 +254,8 @@ def _refuse_unfit(build: Build) -> None:
             f"expected every proof of {build} to hold, found {build.proof or 'none'}. Assemble it "
             "again; if that does not help, look at the failed check."
         )
-    newer = Build.objects.filter(state=BuildState.PROMOTED, number__gt=build.number).first()
-    if newer is not None:
-        raise UnlawfulMove(f"expected {build} to be the newest, found {newer} served already.")
+    if is_overtaken(build):
+        raise UnlawfulMove(f"expected {build} to be the newest, found a newer one served already.")
     names = [row["name"] for row in build.experts]
     active = Expert.objects.filter(name__in=names, state=ExpertState.ACTIVE)
     missing = sorted(set(names) - set(active.values_list("name", flat=True)))
@@ -309,6 +309,11 @@ def replan_without(name: str, *, reason: str, at: datetime) -> Build | None:
     build, follow_up = draft(reason=reason, at=at, withdrawal=answered)
     followups.wait_instead(called_off, after=follow_up)
     return build
+
+
+def is_overtaken(build: Build) -> bool:
+    """Whether a newer build is served already, so that this one never will be."""
+    return build.number < _served_number()
 
 
 def wanted() -> list[Build]:

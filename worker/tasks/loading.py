@@ -27,7 +27,7 @@ def _load(carrier: Carrier) -> Evidence:
         build = Build.objects.get(pk=carrier.row.subject_id)
         if build.state == BuildState.PROMOTED:
             return {"build": build.number, "was_promoted_already": True}
-        if build.state != BuildState.ASSEMBLED:
+        if build.state != BuildState.ASSEMBLED or builds.is_overtaken(build):
             # Overtaken by a newer build or by a withdrawal: it must not be promoted any more.
             return {"build": build.number, "state": build.state, "promoted": False}
         held_by, missing = _runners(build)
