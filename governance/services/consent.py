@@ -40,7 +40,7 @@ from governance.vocabulary import (
 )
 
 CONTROLLER = "the operator of this Reclaim installation"
-WITHDRAWAL_METHOD = "the owner's page: Withdraw; or POST /api/experts/<name>/withdraw"
+WITHDRAWAL_METHOD = "the owner's page: Withdraw; or POST /api/v1/experts/<name>/withdraw"
 DEFAULT_LEASE_S = 10.0
 _PERMITTING = (ConsentEventKind.GIVEN, ConsentEventKind.RENEWED)
 _ENDED_BY = {
