@@ -23,7 +23,7 @@ from worker.celery import ERRANDS, app
 from worker.tasks import erasing
 from worker.tasks.courier import Carrier, Evidence, carry
 
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.005, 0.05
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.005, 0.025
 
 
 @app.task(name=ERRANDS[FollowUpKind.QUIESCE].task)
