@@ -117,7 +117,7 @@ def ack(incarnation: UUID, *, policy_epoch: int, at: datetime) -> None:
         StalePolicy: no such policy epoch was ever published here.
     """
     with transaction.atomic():
-        newest = PolicySnapshot.objects.order_by("-policy_epoch").first()
+        newest = PolicySnapshot.objects.only("policy_epoch").order_by("-policy_epoch").first()
         _refuse_restored_past(policy_epoch, newest.policy_epoch if newest else 0)
         is_noted = RunnerLease.objects.filter(pk=incarnation, closed_at=None).update(
             applied_epoch=Greatest(F("applied_epoch"), Value(policy_epoch)),
