@@ -67,7 +67,6 @@ INSTALLED_APPS = [
     "django_filters",
     "django_htmx",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
     "pgtrigger",
     "rest_framework",
 ]
@@ -232,9 +231,6 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Licences, experts, withdrawals and evidence.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
 }
 
 # ── Mail and log lines ───────────────────────────────────────────────────────────────────────────

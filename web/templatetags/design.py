@@ -85,7 +85,11 @@ _TONES: Final[dict[str, Tone]] = {
 _HOLLOW: Final = frozenset({"erased", "tombstoned", "cancelled", "superseded", "closed", "retired"})
 _LIVE: Final = frozenset({"claimed"})
 _WHY_CODES: Final = frozenset(why.value for why in Why)
-_SPECIAL_WORDS: Final = {"acks": "By acknowledgement", "expiry": "By lease expiry"}
+_SPECIAL_WORDS: Final = {
+    "acks": "By acknowledgement",
+    "expiry": "By lease expiry",
+    "claimed": "Under way",
+}
 
 _SOON: Final = timedelta(days=3)
 _PAGES_AROUND: Final = 1
