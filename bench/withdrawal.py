@@ -41,6 +41,9 @@ from modelops.contract import (
 )
 
 RUNNERS = 8
+EXPERTS = 12
+"""Licensed experts in a build; the engine's router has room for 15."""
+
 LEASE_S = 10.0
 TOKEN_S = 0.02
 READ_LATE_S = 0.25
@@ -55,6 +58,7 @@ def main() -> int:
     withdrawals, unloads = (40, 20) if wanted.quick else (300, 100)
     settings = {
         "runners": RUNNERS,
+        "experts": EXPERTS,
         "withdrawals": withdrawals,
         "lease_s": LEASE_S,
         "token_s": TOKEN_S,
@@ -109,14 +113,17 @@ class Listener:
 
 def measure_enforcement(record: Record, home: Path, withdrawals: int) -> None:
     """Withdraw one expert after another under load, and look for late words."""
-    stage = _Stage(withdrawals)
+    stage = _Stage()
     quiesced_ms: list[float] = []
     commit_ms: list[float] = []
     late = by_expiry = streams = 0
+    names = stage.promote()
     with _runners(home) as urls:
-        for url in urls:
-            _wait_for(url, len(stage.refs))
-        for name in sorted(stage.refs):
+        for _ in range(withdrawals):
+            names = names or stage.promote()
+            name = names.pop(0)
+            for url in urls:
+                _wait_for(url, name)
             listeners = [Listener(url, stage.order(name)) for url in urls]
             while not all(listener.released_at or listener.end for listener in listeners):
                 time.sleep(0.002)
@@ -155,34 +162,47 @@ def _at(values: Sequence[float], share: float) -> float:
 
 
 class _Stage:
-    """A promoted build of so many experts, all licensed to one consumer."""
+    """One promoted build after another, each of `EXPERTS` experts licensed to one consumer."""
 
-    def __init__(self, experts: int) -> None:
+    def __init__(self) -> None:
+        from governance.models import Anchor, Consumer
+
+        self._anchor = Anchor.objects.create(digest="a" * 64, title="bench")
+        Consumer.objects.create(slug="bench", name="Bench", territory="NL")
+        self.experts: dict[str, tuple[Any, str]] = {}
+        self.refs: dict[str, ExpertRef] = {}
+        self._builds = 0
+
+    def promote(self) -> list[str]:
+        """Serve a build of fresh experts from now on; their names."""
         from django.utils import timezone
 
-        from governance.models import Anchor, Build, Consumer
+        from governance.models import Build
         from governance.services import snapshots
         from governance.vocabulary import BuildState
 
         at = timezone.now()
-        anchor = Anchor.objects.create(digest="a" * 64, title="bench")
-        Consumer.objects.create(slug="bench", name="Bench", territory="NL")
-        self.experts = {
-            name: _expert(name, number, anchor, at)
-            for number, name in enumerate(f"expert-{n:04}" for n in range(experts))
-        }
-        self.refs = {name: ExpertRef(name, digest) for name, (_, digest) in self.experts.items()}
-        rows = [{"name": ref.name, "digest": ref.digest} for ref in sorted(self.refs.values())]
+        first = self._builds * EXPERTS
+        self._builds += 1
+        names = [f"expert-{number:04}" for number in range(first, first + EXPERTS)]
+        for number, name in enumerate(names, start=first):
+            self.experts[name] = _expert(name, number, self._anchor, at)
+        refs = [ExpertRef(name, self.experts[name][1]) for name in names]
+        self.refs = {ref.name: ref for ref in refs}
+        Build.objects.filter(state=BuildState.PROMOTED).update(state=BuildState.RETIRED)
+        # Each withdrawal plans a build of its own, so the numbers in use are not ours to know.
+        number = Build.objects.order_by("-number").values_list("number", flat=True).first() or 0
         build = Build.objects.create(
-            number=1,
-            digest="b" * 64,
-            anchor=anchor,
-            experts=rows,
+            number=number + 1,
+            digest=f"{self._builds:064x}",
+            anchor=self._anchor,
+            experts=[{"name": ref.name, "digest": ref.digest} for ref in refs],
             top_k=4,
             state=BuildState.PROMOTED,
             proof={"bench": True},
         )
         snapshots.publish(reason="bench", build=build, at=at)
+        return names
 
     def order(self, name: str) -> GenerationOrder:
         """An endless order that may route to one expert."""
@@ -190,7 +210,7 @@ class _Stage:
             order_id=str(uuid4()),
             decision_id=str(uuid4()),
             policy_epoch=0,
-            build_digest="b" * 64,
+            build_digest=f"{self._builds:064x}",
             anchor_digest="a" * 64,
             allowed=(self.refs[name],),
             top_k=4,
@@ -296,7 +316,7 @@ def _runners(home: Path) -> Iterator[list[str]]:
             process.wait(timeout=30)
 
 
-def _wait_for(url: str, experts: int) -> None:
+def _wait_for(url: str, expert: str) -> None:
     import json
 
     until_s = time.monotonic() + 60
@@ -307,7 +327,7 @@ def _wait_for(url: str, experts: int) -> None:
                 line.sendall(b'{"kind": "health"}\n')
                 with line.makefile("rb") as lines:
                     said = json.loads(lines.readline())
-            if said["policy_epoch"] and len(said["loaded"]) == experts:
+            if said["policy_epoch"] and expert in said["loaded"]:
                 return
         except (OSError, ValueError):
             pass

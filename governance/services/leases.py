@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError, transaction
-from django.db.models import DurationField, ExpressionWrapper, F, QuerySet, Value
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, Max, QuerySet, Value
 from django.db.models.functions import Greatest
 from psycopg import errors as postgres
 
@@ -116,15 +116,16 @@ def ack(incarnation: UUID, *, policy_epoch: int, at: datetime) -> None:
         LeaseRefused: this incarnation is unknown or was closed.
         StalePolicy: no such policy epoch was ever published here.
     """
-    with transaction.atomic():
-        newest = PolicySnapshot.objects.only("policy_epoch").order_by("-policy_epoch").first()
-        _refuse_restored_past(policy_epoch, newest.policy_epoch if newest else 0)
-        is_noted = RunnerLease.objects.filter(pk=incarnation, closed_at=None).update(
-            applied_epoch=Greatest(F("applied_epoch"), Value(policy_epoch)),
-            acked_at=at,
-        )
-        if not is_noted:
-            _refuse_closed(None, incarnation)
+    # One statement where all is well: a withdrawal waits for this one on every runner.
+    is_published = Exists(PolicySnapshot.objects.filter(pk__gte=policy_epoch))
+    is_noted = RunnerLease.objects.filter(is_published, pk=incarnation, closed_at=None).update(
+        applied_epoch=Greatest(F("applied_epoch"), Value(policy_epoch)),
+        acked_at=at,
+    )
+    if not is_noted:
+        newest = PolicySnapshot.objects.aggregate(epoch=Max("policy_epoch"))["epoch"]
+        _refuse_restored_past(policy_epoch, newest or 0)
+        _refuse_closed(None, incarnation)
 
 
 def report(
