@@ -35,7 +35,15 @@ BOOKKEEPING = {"decisions", "followups", "leases", "locks", "snapshots", "terms"
 """Modules whose writes are no acts of law; `snapshots.publish` is a part of the act it serves."""
 
 NO_ACTS = {
-    "builds": {"answering", "draft", "holding", "replan_without", "tombstone", "wanted"},
+    "builds": {
+        "answering",
+        "draft",
+        "holding",
+        "is_overtaken",
+        "replan_without",
+        "tombstone",
+        "wanted",
+    },
     "consent": {"receipt", "standing"},
     "consumers": {"authenticate"},
     "licences": {"plain_words"},

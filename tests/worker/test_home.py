@@ -4,6 +4,7 @@ import json
 import shlex
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,12 @@ def test_a_port_is_free_again_once_nobody_listens(busy_port):
     assert not port_is_free(busy_port)
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(errors.FolderNotWritable, match=r"found: .*Not a directory"):
-        Home(tmp_path / "file" / "home").prepare()
+def test_a_folder_that_cannot_be_written_is_named():
+    with (
+        tempfile.NamedTemporaryFile() as file,  # a short path: pytest's own may be too long
+        pytest.raises(errors.FolderNotWritable, match=r"found: .*Not a directory"),
+    ):
+        Home(Path(file.name) / "home").prepare()
 
 
 def test_a_path_too_long_for_a_socket_is_refused_with_both_lengths(tmp_path):
