@@ -107,9 +107,15 @@ def test_one_click_stops_use_rebuilds_erases_and_certifies(whole, story, tiny):
         return FollowUp.objects.exclude(state=FollowUpState.DONE)
 
     wait_until(lambda: not left().exists(), 120, "every follow-up done")
+    check_what_is_left(story, tiny, withdrawal)
+    check_it_serves_on_without(whole, story)
+
+
+def check_what_is_left(story, tiny, withdrawal):
+    """Rebuilt and proved, tombstoned, erased, certified."""
     story.build.refresh_from_db()
-    rebuilt = withdrawal.builds.get()
     withdrawal.refresh_from_db()
+    rebuilt = withdrawal.builds.get()
     assert story.build.state == BuildState.TOMBSTONED
     assert rebuilt.state == BuildState.PROMOTED
     assert rebuilt.proof["withdrawn_expert_absent"] is True
@@ -122,11 +128,14 @@ def test_one_click_stops_use_rebuilds_erases_and_certifies(whole, story, tiny):
     assert stages == {"blocked", "unloaded", "rebuilt"}
     for certificate in withdrawal.certificates.all():
         assert json.loads(certificate.envelope)["signatures"]
+    assert FollowUp.objects.filter(kind=FollowUpKind.REBUILD).get().evidence["proof"]
 
+
+def check_it_serves_on_without(whole, story):
+    """The others go on answering, nothing routes to it, no usage row is left open."""
     after = clients.ask(whole.runner_url, story.order("birch-archive", max_tokens=3))
     assert after[-1].finish_reason in (FinishReason.LENGTH, FinishReason.STOP)
     assert "alder-news" not in after[-1].tally.routed
     assert not UsageRecord.objects.filter(closed_at=None).exists()
     [lease] = RunnerLease.objects.filter(closed_at=None)
     assert "alder-news" not in [entry["name"] for entry in lease.loaded]
-    assert FollowUp.objects.filter(kind=FollowUpKind.REBUILD).get().evidence["proof"]
