@@ -113,6 +113,7 @@ def test_a_runner_that_sleeps_through_a_withdrawal_is_waited_for_and_wakes_up_em
     wait_until(lambda: all(len(heard) > 20 for heard, _ in readers), 10, "words")
     asleep = whole.running["one"]
     os.kill(asleep.pid, signal.SIGSTOP)
+    stopped_at = time.time()
     try:
         withdrawal = story.withdraw("code")
         enforcement.quiesce.run(str(FollowUp.objects.get(kind=FollowUpKind.QUIESCE).pk))
@@ -130,7 +131,9 @@ def test_a_runner_that_sleeps_through_a_withdrawal_is_waited_for_and_wakes_up_em
     for heard, _ in readers:
         *words, (_, end) = heard
         assert [word for _, word in words if told_at(word) > effective] == []
-        assert [at for at, _ in words if at > effective] == []
+        # What the sleeper had handed to its socket before it was stopped may still arrive; the
+        # certificate says that it does not claim those bytes. Nothing later may.
+        assert all(told_at(word) <= stopped_at for at, word in words if at > effective)
         assert end.finish_reason is FinishReason.CONTENT_FILTER
     for row in UsageRecord.objects.all():
         assert row.finish_reason == "content_filter"
