@@ -272,8 +272,8 @@ class Tour:
         ended_by = [stream.reclaim["ended_by"] for stream in cut]
         self.claim(
             "withdrawal.stream_ends",
-            f"{len(cut)} of {len(streams)} running streams were cut, the others had ended before: "
-            f"{', '.join(sorted({s.finish_reason for s in streams}))}",
+            f"{len(cut)} of {len(streams)} streams were cut by it; no other was running still",
+            finish_reasons=sorted(s.finish_reason for s in streams),
             held=bool(cut)
             and all(end["reason"] == "consent_withdrawn" for end in ended_by)
             and all(s.finish_reason == "content_filter" for s in cut)
