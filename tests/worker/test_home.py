@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from supervisor.options import ServerOptions
 
@@ -157,6 +157,7 @@ def read_by_supervisord(path):
     }
 
 
+@example("'")
 @given(
     st.text(st.characters(codec="utf-8", exclude_characters='/\0\n\r";#'), min_size=1, max_size=8)
 )
@@ -164,6 +165,10 @@ def test_supervisord_reads_back_what_was_written(tmp_path_factory, name):
     if name != name.strip() or name in {".", ".."} or name.splitlines() != [name]:
         return  # such folders cannot be made or named
     home = Home(tmp_path_factory.mktemp("q") / name)
+    if name.endswith("'"):
+        with pytest.raises(errors.PathUnfit, match="a quote at its end"):
+            home.prepare()
+        return
     home.prepare()
     command = ("/bin/p", "-x", "with space", "100%", "it's", "a@%h", str(home.path))
     unit = supervision.Unit("web", command, "TERM", 7, 200, {"A": "1,2 '%d' \\"})

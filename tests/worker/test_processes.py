@@ -1,5 +1,6 @@
 """The private servers under a RECLAIM_HOME: real ones, started, killed and started again."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -175,7 +176,8 @@ def test_a_machine_that_lost_power_starts_again(own_folder):
     processes.start(one, NO_URLS, BOTH)
     everything = [*descendants(one), psutil.Process(supervision.supervisor_pid(one))]
     for each in reversed(everything):
-        each.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end with the one killed before it
+            each.kill()
     wait_until(lambda: not any(orphans.lives(each.pid) for each in everything))
     cluster = next(one.path.glob("postgres/cluster"), servers.roots_own_folder(one) / "cluster")
     # after a reboot the number in the file may be that of anybody: here, of this very test

@@ -87,10 +87,11 @@ class Home:
     def _refuse_odd_path(self) -> None:
         if not self.path.is_absolute():
             raise PathUnfit(f"expected an absolute RECLAIM_HOME, found {str(self.path)!r}.")
-        if any(mark in str(self.path) for mark in (" ;", " #", "\n", "\r", '"')):
+        odd = any(mark in str(self.path) for mark in (" ;", " #", "\n", "\r", '"'))
+        if odd or self.path.name.endswith("'"):
             raise PathUnfit(
-                f"expected RECLAIM_HOME without line breaks, double quotes, ' ;' or ' #', found "
-                f"{str(self.path)!r}: supervisord cannot be given it. Choose another folder."
+                f"expected RECLAIM_HOME without line breaks, double quotes, ' ;', ' #' or a quote "
+                f"at its end, found {str(self.path)!r}: supervisord cannot be given it. Choose another folder."
             )
         length = len(os.fsencode(self.supervisor_socket))
         if length > SOCKET_PATH_BYTES:

@@ -101,11 +101,11 @@ def _literal(text: object) -> str:
 
 
 def _quoted(value: str) -> str:
-    # supervisord takes what is between the quotes as it stands: there is no escape
-    if '"' in value or "\n" in value:
+    # supervisord knows no escape between the quotes, and strips quotes of both kinds at the ends
+    if '"' in value or "\n" in value or value != value.strip("'"):
         raise PathUnfit(
-            f"expected a value without double quotes and line breaks for a process, found "
-            f"{value!r}. Correct RECLAIM_HOME or RECLAIM_PUBLIC_URL."
+            f"expected a value without double quotes, line breaks and quotes at its ends for a "
+            f"process, found {value!r}. Correct RECLAIM_HOME or RECLAIM_PUBLIC_URL."
         )
     return f'"{value}"'
 
