@@ -1,6 +1,7 @@
 """The tables of governance, by what they are about."""
 
 from governance.models.consents import ConsentEvent, ConsentRecord
+from governance.models.documents import Document
 from governance.models.enforcement import (
     DecisionRecord,
     ExpertFence,
@@ -27,6 +28,7 @@ __all__ = [
     "Corpus",
     "DataOwner",
     "DecisionRecord",
+    "Document",
     "Ending",
     "Expert",
     "ExpertFence",

@@ -14,7 +14,7 @@ from django.db.models.functions import Cast
 
 from governance.models.columns import append_only, identity, instant, sha256, words
 from governance.models.owners import Account, DataOwner
-from governance.vocabulary import Instrument, LicenceState
+from governance.vocabulary import Instrument, LicenceState, PaymentType, QuotaPeriod
 
 
 class Corpus(models.Model):
@@ -82,17 +82,37 @@ _CORPUS = ("corpus", RangeOperators.EQUAL)
 
 TERM_FIELDS = (
     "uses",
+    "prohibited_uses",
     "purposes",
+    "prohibited_purposes",
     "consumers",
     "excluded_consumers",
+    "recipient_classes",
+    "sectors",
+    "excluded_sectors",
     "territories",
+    "excluded_territories",
     "starts_at",
     "ends_at",
     "is_exclusive",
+    "expert_digest",
+    "max_tokens",
+    "max_answers",
+    "quota_period",
     "max_extraction_rate",
+    "payment_type",
     "rate_per_million_tokens",
+    "minimum_per_period",
     "currency",
+    "requires_attribution",
+    "attribution_text",
+    "duties",
     "notice_days",
+    "wind_down_days",
+    "governing_law",
+    "survival",
+    "clauses",
+    "contract_digest",
     "note",
 )
 """The fields two people agree to; `terms_digest` is over these, and they are never updated."""
@@ -101,7 +121,11 @@ TERM_FIELDS = (
 class Licence(models.Model):
     """One version of the terms for one corpus. Versions are superseded, never edited.
 
-    `consumers`, `territories`: null means any. `ends_at` is exclusive; null is open-ended.
+    `consumers`, `recipient_classes`, `sectors`, `territories`: null means any. `ends_at` is
+    exclusive; null is open-ended. `max_tokens` and `max_answers` are counted over `quota_period`,
+    null is without limit. `duties` lists what we must do (`action`, `within_days`, `about`);
+    `clauses` maps a term's name to the clause of the signed contract it comes from, and
+    `contract_digest` is the SHA-256 of that file, so that both are bound into `terms_digest`.
     `stops_at` is when an act ended it, if one did; it is derived from `Ending`, which is what
     counts, and serves the exclusion constraints alone.
     """
@@ -110,20 +134,42 @@ class Licence(models.Model):
     reference = models.CharField(max_length=32, unique=True)
     corpus = models.ForeignKey(Corpus, on_delete=models.PROTECT, related_name="licences")
     uses = words()
+    prohibited_uses = words()
     purposes = words()
+    prohibited_purposes = words()
     consumers = words(null=True)
     excluded_consumers = words()
+    recipient_classes = words(null=True)
+    sectors = words(null=True)
+    excluded_sectors = words()
     territories = words(null=True)
+    excluded_territories = words()
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField(null=True, blank=True)
     stops_at = models.DateTimeField(null=True, editable=False)
     is_exclusive = models.BooleanField(default=False)
+    expert_digest = sha256(blank=True)
+    max_tokens = models.PositiveBigIntegerField(null=True, blank=True)
+    max_answers = models.PositiveBigIntegerField(null=True, blank=True)
+    quota_period = models.CharField(max_length=8, choices=QuotaPeriod.choices(), blank=True)
     max_extraction_rate = models.FloatField(
         default=0.01, help_text="upper bound of the audited extraction rate that may be served"
     )
+    payment_type = models.CharField(
+        max_length=16, choices=PaymentType.choices(), default=PaymentType.USE
+    )
     rate_per_million_tokens = models.DecimalField(max_digits=12, decimal_places=4, default=0)
+    minimum_per_period = models.DecimalField(max_digits=12, decimal_places=2, default=0)
     currency = models.CharField(max_length=3, default="EUR")
+    requires_attribution = models.BooleanField(default=False)
+    attribution_text = models.CharField(max_length=300, blank=True)
+    duties = models.JSONField(default=list, blank=True)
     notice_days = models.PositiveIntegerField(default=0)
+    wind_down_days = models.PositiveIntegerField(default=0)
+    governing_law = models.CharField(max_length=100, blank=True)
+    survival = models.TextField(blank=True, help_text="what outlasts the licence")
+    clauses = models.JSONField(default=dict, blank=True)
+    contract_digest = sha256(blank=True)
     note = models.TextField(blank=True)
     terms_digest = sha256()
     state = models.CharField(
@@ -171,7 +217,13 @@ class Licence(models.Model):
                 ),
             ),
             models.CheckConstraint(
-                name="licence_rate_not_negative", condition=Q(rate_per_million_tokens__gte=0)
+                name="licence_money_not_negative",
+                condition=Q(rate_per_million_tokens__gte=0, minimum_per_period__gte=0),
+            ),
+            models.CheckConstraint(
+                name="licence_quota_says_its_period",
+                condition=Q(max_tokens__isnull=True, max_answers__isnull=True)
+                | ~Q(quota_period=""),
             ),
             models.CheckConstraint(
                 name="licence_extraction_rate_is_a_share",
@@ -200,8 +252,8 @@ class Licence(models.Model):
 class Ending(models.Model):
     """A legal act that ends or pauses use of an expert or of a licence. Append-only.
 
-    Exactly one of `licence` and `expert` is named. A suspension is lifted by a later row with
-    `lifts` set, never by deleting this one.
+    Exactly one of `licence` and `expert` is named. `purposes` and `consumers` narrow its scope;
+    null is all. A suspension is lifted by a later row with `lifts` set, never by deleting this one.
     """
 
     id = identity()
@@ -215,6 +267,8 @@ class Ending(models.Model):
     lifts = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="lifted_by"
     )
+    purposes = words(null=True)
+    consumers = words(null=True)
     reason = models.TextField(blank=True)
     ended_by = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", null=True)
     effective_at = models.DateTimeField()

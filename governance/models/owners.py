@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 
 from governance.models.columns import identity, instant, words
-from governance.vocabulary import Role
+from governance.vocabulary import RecipientClass, Role
 
 
 class AccountManager(UserManager["Account"]):
@@ -117,6 +117,9 @@ class Consumer(models.Model):
     name = models.CharField(max_length=200)
     territory = models.CharField(max_length=2, help_text="ISO 3166-1 alpha-2 country code")
     sector = models.CharField(max_length=64, blank=True)
+    recipient_class = models.CharField(
+        max_length=16, choices=RecipientClass.choices(), default=RecipientClass.COMMERCIAL
+    )
     registered_at = instant()
 
     class Meta:

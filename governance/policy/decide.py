@@ -135,7 +135,7 @@ def _codes(masks: Masks, reasons: _Reasons) -> tuple[int, ...]:
     for place, mask in enumerate(merged):
         whole |= mask << place
     lanes = whole.to_bytes(len(masks.bits) * LANE_BITS // 8, "little")
-    return struct.unpack(f"<{len(masks.bits)}H", lanes)
+    return struct.unpack(f"<{len(masks.bits)}I", lanes)
 
 
 class _Meanings(dict[int, tuple[Why, ...]]):

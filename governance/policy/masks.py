@@ -1,6 +1,6 @@
 """Terms as integer bitmasks: each expert of the build has a lane, and a mask sets its lowest bit.
 
-A lane is sixteen bits wide, one for each reason there is, so that the masks of all reasons can be
+A lane is thirty-two bits wide, more than there are reasons, so that the masks of all reasons can be
 laid over one another, each a bit higher, and read back as one number an expert.
 
 One *layer* holds at most one grant of each expert, so that every question about a layer is a few
@@ -24,7 +24,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _FOREVER = 2**63
 
 WHYS = tuple(Why)
-LANE_BITS = 16  # at least as many as there are reasons
+LANE_BITS = 32  # at least as many as there are reasons
 PLACE = {why: place for place, why in enumerate(WHYS)}
 """Where a reason stands in the vocabulary; reasons are listed in that order."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,34 +12,70 @@ from governance.canonical import canonical_json, plain, sha256_hex
 from governance.errors import InvalidTerms
 from governance.models import Consumer, Corpus, Licence
 from governance.policy.terms import is_territory
-from governance.vocabulary import Purpose, Use
+from governance.vocabulary import PaymentType, Purpose, TerritoryGroup, Use
 
 
 @dataclass(frozen=True)
 class Terms:
     """What two people agree to about one corpus.
 
-    `consumers` and `territories`: None means any, an empty list none. `ends_at` is exclusive, None
-    is open-ended. `max_extraction_rate` is a share in [0, 1]. The rate is in `currency` for a
-    million tokens attributed to the expert.
+    `consumers`, `recipient_classes`, `sectors` and `territories`: None means any, an empty list
+    none; a territory is a country or a `TerritoryGroup`. `ends_at` is exclusive, None is
+    open-ended. `expert_digest` binds the licence to one revision, empty is any. `max_tokens` and
+    `max_answers` count over `quota_period`. `max_extraction_rate` is a share in [0, 1]. The rate
+    is in `currency` for a million tokens attributed to the expert, the minimum for a calendar
+    month. `duties`: mappings with `action` (`DutyAction`), `within_days` and `about`. `clauses`:
+    a term's name to the clause it comes from, in the file of `contract_digest`.
     """
 
     uses: Sequence[str]
     purposes: Sequence[str]
     starts_at: datetime
     ends_at: datetime | None = None
+    prohibited_uses: Sequence[str] = ()
+    prohibited_purposes: Sequence[str] = ()
     consumers: Sequence[str] | None = None
     excluded_consumers: Sequence[str] = ()
+    recipient_classes: Sequence[str] | None = None
+    sectors: Sequence[str] | None = None
+    excluded_sectors: Sequence[str] = ()
     territories: Sequence[str] | None = None
+    excluded_territories: Sequence[str] = ()
     is_exclusive: bool = False
+    expert_digest: str = ""
+    max_tokens: int | None = None
+    max_answers: int | None = None
+    quota_period: str = ""
     max_extraction_rate: float = 0.01
+    payment_type: str = PaymentType.USE
     rate_per_million_tokens: Decimal | int = Decimal(0)
+    minimum_per_period: Decimal | int = Decimal(0)
     currency: str = "EUR"
+    requires_attribution: bool = False
+    attribution_text: str = ""
+    duties: Sequence[Mapping[str, Any]] = ()
     notice_days: int = 0
+    wind_down_days: int = 0
+    governing_law: str = ""
+    survival: str = ""
+    clauses: Mapping[str, str] = field(default_factory=dict)
+    contract_digest: str = ""
     note: str = ""
 
 
-LISTS = ("uses", "purposes", "consumers", "excluded_consumers", "territories")
+LISTS = (
+    "uses",
+    "prohibited_uses",
+    "purposes",
+    "prohibited_purposes",
+    "consumers",
+    "excluded_consumers",
+    "recipient_classes",
+    "sectors",
+    "excluded_sectors",
+    "territories",
+    "excluded_territories",
+)
 
 
 def of(licence: Licence) -> Terms:
@@ -53,7 +89,10 @@ def columns(terms: Terms) -> dict[str, Any]:
     for name in LISTS:
         if found[name] is not None:
             found[name] = sorted({str(code) for code in found[name]})
+    found["duties"] = [dict(duty) for duty in terms.duties]
+    found["clauses"] = dict(terms.clauses)
     found["rate_per_million_tokens"] = _rate(terms)
+    found["minimum_per_period"] = Decimal(terms.minimum_per_period).quantize(Decimal("0.01"))
     found["max_extraction_rate"] = float(terms.max_extraction_rate)
     return found
 
@@ -100,9 +139,12 @@ def _wrong_words(terms: Terms) -> dict[str, str]:
     both = set(terms.consumers or ()) & set(terms.excluded_consumers)
     if both:
         wrong.setdefault("excluded_consumers", f"Both named and excluded: {', '.join(both)}.")
-    odd = [code for code in terms.territories or () if not is_territory(code)]
-    if odd:
-        wrong["territories"] = f"Unknown territory {', '.join(odd)}; two capital letters each."
+    for name in ("territories", "excluded_territories"):
+        named_here = [
+            code for code in getattr(terms, name) or () if code not in set(TerritoryGroup)
+        ]
+        if odd := [code for code in named_here if not is_territory(code)]:
+            wrong[name] = f"Unknown territory {', '.join(odd)}; two capital letters each."
     return wrong
 
 

@@ -91,7 +91,8 @@ class Home:
         if odd or self.path.name.endswith("'"):
             raise PathUnfit(
                 f"expected RECLAIM_HOME without line breaks, double quotes, ' ;', ' #' or a quote "
-                f"at its end, found {str(self.path)!r}: supervisord cannot be given it. Choose another folder."
+                f"at its end, found {str(self.path)!r}: supervisord cannot be given it. Choose "
+                "another folder."
             )
         length = len(os.fsencode(self.supervisor_socket))
         if length > SOCKET_PATH_BYTES:

@@ -58,7 +58,7 @@ def test_a_decided_licence_has_a_name_and_a_time():
     ("constraint", "columns"),
     [
         ("licence_ends_after_it_starts", {"ends_at": after(days=-31)}),
-        ("licence_rate_not_negative", {"rate_per_million_tokens": -1}),
+        ("licence_money_not_negative", {"rate_per_million_tokens": -1}),
         ("licence_extraction_rate_is_a_share", {"max_extraction_rate": 1.01}),
     ],
 )

@@ -1,7 +1,7 @@
 """Tokens to text: whole characters only, and never a stop string."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
@@ -63,11 +63,13 @@ def test_every_byte_has_its_own_letter():
     assert byte_letters()[ord(" ")] == "\u0120"
 
 
+@example("<|user|>")
 @given(st.text(max_size=40))
 def test_token_bytes_spell_the_text_that_was_encoded(text):
     words = tokenizer.train(["Alder Press keeps what was printed"], 280)
     bytes_of = TokenBytes(words)
-    assert b"".join(bytes_of(i) for i in words.encode(text).ids) == text.encode()
+    encode = tokenizer.plain_encoder(words)
+    assert b"".join(bytes_of(i) for i in encode(text)) == text.encode()
 
 
 def test_special_tokens_and_ids_beyond_the_vocabulary_are_no_text():

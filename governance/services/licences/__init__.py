@@ -1,0 +1,12 @@
+"""Licences: requested by one person, decided by another, ended by a named instrument.
+
+A licence's own window needs no republishing and its expiry no job: the window is compiled into
+the grant, and `decide` is given the instant.
+"""
+
+from governance.services.licences.decisions import approve, reject
+from governance.services.licences.endings import end, resume
+from governance.services.licences.requests import request
+from governance.services.terms import Terms, plain_words
+
+__all__ = ["Terms", "approve", "end", "plain_words", "reject", "request", "resume"]

@@ -1,0 +1,92 @@
+"""Asking for a licence: new terms, or the next version of terms that stand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q
+
+from governance.errors import InvalidTerms
+from governance.log import events
+from governance.models import Account, Corpus, Licence
+from governance.services import terms as terms_of
+from governance.services.terms import Terms
+from governance.vocabulary import EventTag, LicenceState
+
+
+@transaction.atomic
+def request(
+    corpus: Corpus,
+    *,
+    terms: Terms,
+    supersedes: Licence | None = None,
+    by: Account,
+    at: datetime,
+) -> Licence:
+    """Put terms up for a second person's decision. Nothing is granted yet.
+
+    Raises:
+        InvalidTerms: with a message for every field that is wrong.
+    """
+    terms_of.check(terms)
+    _check_overlap(corpus, terms, supersedes)
+    # The corpus row is the lock under which versions are counted.
+    corpus = Corpus.objects.select_for_update().select_related("owner").get(pk=corpus.pk)
+    if supersedes is not None and (
+        supersedes.corpus_id != corpus.pk or Licence.objects.filter(supersedes=supersedes).exists()
+    ):
+        raise InvalidTerms(
+            f"expected a licence of {corpus} that nothing supersedes yet, found {supersedes}.",
+            fields={"supersedes": "Choose the newest version of this collection's licence."},
+        )
+    number = Licence.objects.filter(corpus=corpus).count() + 1
+    licence = Licence.objects.create(
+        reference=_reference(corpus, number),
+        corpus=corpus,
+        supersedes=supersedes,
+        terms_digest=terms_of.digest(corpus, terms),
+        requested_by=by,
+        requested_at=at,
+        **terms_of.columns(terms),
+    )
+    events.stage(
+        EventTag.LICENCE_REQUESTED,
+        subject=f"licence:{licence.reference}",
+        by=by,
+        at=at,
+        details={"corpus": corpus.slug, "terms_digest": licence.terms_digest},
+    )
+    return licence
+
+
+def _reference(corpus: Corpus, number: int) -> str:
+    stem = corpus.slug if len(corpus.slug) <= 24 else f"{corpus.slug[:15]}-{str(corpus.pk)[:8]}"
+    return f"{stem}-v{number}"
+
+
+def _check_overlap(corpus: Corpus, terms: Terms, supersedes: Licence | None) -> None:
+    """The rule of the exclusion constraints, in words; they hold it when two approve at once."""
+    beside = Licence.objects.filter(corpus=corpus, state=LicenceState.APPROVED)
+    if supersedes is not None:
+        beside = beside.exclude(pk=supersedes.pk)
+    if not terms.is_exclusive:
+        beside = beside.filter(is_exclusive=True)
+    if terms.ends_at is not None:
+        beside = beside.filter(starts_at__lt=terms.ends_at)
+    other = (
+        beside.filter(Q(ends_at=None) | Q(ends_at__gt=terms.starts_at))
+        .filter(Q(stops_at=None) | Q(stops_at__gt=terms.starts_at))
+        .first()
+    )
+    if other is not None:
+        raise overlaps(other.reference)
+
+
+def overlaps(found: str) -> InvalidTerms:
+    """The refusal of a period that an exclusive licence fills."""
+    return InvalidTerms(
+        f"expected no licence of this collection beside an exclusive one, found {found} in the "
+        "same period. Choose another period, or end the other licence first.",
+        fields={"starts_at": f"Overlaps {found}, and one of the two is exclusive."},
+    )

@@ -1,0 +1,56 @@
+"""The closed vocabularies of governance: every word the law, the API and the pages share.
+
+Standard library only. A word means one thing everywhere; labels for people stand beside the codes
+so that no template invents its own.
+"""
+
+from governance.vocabulary.decisions import Why
+from governance.vocabulary.events import EventTag
+from governance.vocabulary.experts import BuildState, ExpertState, RevisionState, Verdict
+from governance.vocabulary.followups import (
+    CertificateStage,
+    FollowUpKind,
+    FollowUpState,
+    QuiescedBy,
+)
+from governance.vocabulary.licensing import (
+    ConsentEventKind,
+    DutyAction,
+    Instrument,
+    LicenceState,
+    PaymentType,
+    Purpose,
+    QuotaPeriod,
+    Use,
+)
+from governance.vocabulary.parties import RecipientClass, Role, TerritoryGroup
+from governance.vocabulary.words import PUBLIC_EXPERT, Digest, ExpertName, Labelled, PolicyEpoch
+
+__all__ = [
+    "PUBLIC_EXPERT",
+    "BuildState",
+    "CertificateStage",
+    "ConsentEventKind",
+    "Digest",
+    "DutyAction",
+    "EventTag",
+    "ExpertName",
+    "ExpertState",
+    "FollowUpKind",
+    "FollowUpState",
+    "Instrument",
+    "Labelled",
+    "LicenceState",
+    "PaymentType",
+    "PolicyEpoch",
+    "Purpose",
+    "QuiescedBy",
+    "QuotaPeriod",
+    "RecipientClass",
+    "RevisionState",
+    "Role",
+    "TerritoryGroup",
+    "Use",
+    "Verdict",
+    "Why",
+]

@@ -1,0 +1,45 @@
+"""What the log records."""
+
+from __future__ import annotations
+
+from governance.vocabulary.words import Labelled
+
+
+class EventTag(Labelled):
+    """What the log records; one service call stages exactly one event."""
+
+    OWNER_REGISTERED = "owner.registered"
+    MEMBER_ADDED = "owner.member_added"
+    CONSUMER_REGISTERED = "consumer.registered"
+    API_KEY_ISSUED = "api_key.issued"
+    API_KEY_REVOKED = "api_key.revoked"
+    CORPUS_DESCRIBED = "corpus.described"
+    LICENCE_REQUESTED = "licence.requested"
+    LICENCE_APPROVED = "licence.approved"
+    LICENCE_REJECTED = "licence.rejected"
+    LICENCE_ENDED = "licence.ended"
+    LICENCE_RESUMED = "licence.resumed"
+    CONSENT_GIVEN = "consent.given"
+    CONSENT_WITHDRAWN = "consent.withdrawn"
+    ANCHOR_REGISTERED = "anchor.registered"
+    EXPERT_PROPOSED = "expert.proposed"
+    EXPERT_SUSPENDED = "expert.suspended"
+    EXPERT_RESUMED = "expert.resumed"
+    TRAINING_ORDERED = "expert.training_ordered"
+    AUDIT_ORDERED = "expert.audit_ordered"
+    REVISION_SUBMITTED = "revision.submitted"
+    REVISION_VERIFIED = "revision.verified"
+    REVISION_REFUSED = "revision.refused"
+    FINDING_RECORDED = "finding.recorded"
+    ACTIVATION_REQUESTED = "revision.activation_requested"
+    ACTIVATION_APPROVED = "revision.activation_approved"
+    ACTIVATION_REJECTED = "revision.activation_rejected"
+    BUILD_PLANNED = "build.planned"
+    BUILD_ASSEMBLED = "build.assembled"
+    BUILD_PROMOTED = "build.promoted"
+    BUILD_FAILED = "build.failed"
+    WITHDRAWAL_QUIESCED = "withdrawal.quiesced"
+    EXPERT_ERASED = "expert.erased"
+    CERTIFICATE_ISSUED = "certificate.issued"
+    POLICY_GAP_FOUND = "policy.gap_found"
+    DOCUMENT_STORED = "document.stored"

@@ -1,0 +1,25 @@
+"""Forms of the pages. They check shape; lawfulness is the services' business, and its refusals are
+shown at the fields they name (`refusals_shown`)."""
+
+from web.ui.forms.engineering import AuditForm, BuildForm, ExpertForm, TrainingForm
+from web.ui.forms.fields import Day, refusals_shown, status_of
+from web.ui.forms.licences import EndLicenceForm, LicenceForm, licence_choices
+from web.ui.forms.parties import ApiKeyForm, ConsumerForm, CorpusForm, MemberForm, OwnerForm
+
+__all__ = [
+    "ApiKeyForm",
+    "AuditForm",
+    "BuildForm",
+    "ConsumerForm",
+    "CorpusForm",
+    "Day",
+    "EndLicenceForm",
+    "ExpertForm",
+    "LicenceForm",
+    "MemberForm",
+    "OwnerForm",
+    "TrainingForm",
+    "licence_choices",
+    "refusals_shown",
+    "status_of",
+]

@@ -1,0 +1,40 @@
+"""What the forms share: refusals shown at their fields, and days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django import forms
+
+from governance.errors import GovernanceError
+
+# Forms ask for days where services know instants.
+_ASKED_AS = {"starts_at": "starts_on", "ends_at": "ends_on", "expires_at": "expires_on"}
+
+
+@contextmanager
+def refusals_shown(form: forms.Form) -> Iterator[None]:
+    """Put a service's refusal at the fields it names, where the reader can act on it."""
+    try:
+        yield
+    except GovernanceError as error:
+        for name, message in error.fields.items():
+            field = _ASKED_AS.get(name, name)
+            form.add_error(field if field in form.fields else None, message)
+        if not error.fields:
+            form.add_error(None, error.message)
+
+
+def status_of(*shown: forms.Form) -> int:
+    """The HTTP status of a page with these forms: 422 where one of them was refused."""
+    return 422 if any(form.is_bound and form.errors for form in shown) else 200
+
+
+class Day(forms.DateInput):
+    """A day, in the one form browsers take for it whatever the language of the page."""
+
+    input_type = "date"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%d")
