@@ -12,6 +12,7 @@ from governance.models import (
     LogCheckpoint,
     LogLeaf,
 )
+from governance.services import documents
 from tests import factories
 from tests.factories import NOW, digest_of
 
@@ -22,6 +23,7 @@ PROMISED = {
     "ConsentEvent",
     "ConsentRecord",
     "DecisionRecord",
+    "Document",
     "Ending",
     "Finding",
     "LogCheckpoint",
@@ -54,6 +56,9 @@ ROWS = {
     "ConsentRecord": consent_record,
     "DecisionRecord": lambda: DecisionRecord.objects.create(
         path="p", input={}, result={}, requested_by="k", policy_epoch=1
+    ),
+    "Document": lambda: documents.store(
+        b"text", name="a", media_type="text/plain", by=None, at=NOW
     ),
     "Ending": lambda: factories.withdrawal().ending,
     "Finding": factories.finding,
