@@ -23,7 +23,7 @@ from governance.vocabulary.licensing import (
     QuotaPeriod,
     Use,
 )
-from governance.vocabulary.parties import RecipientClass, Role, TerritoryGroup
+from governance.vocabulary.parties import RecipientClass, Role, Sector, TerritoryGroup
 from governance.vocabulary.words import PUBLIC_EXPERT, Digest, ExpertName, Labelled, PolicyEpoch
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "RecipientClass",
     "RevisionState",
     "Role",
+    "Sector",
     "TerritoryGroup",
     "Use",
     "Verdict",

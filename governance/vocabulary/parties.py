@@ -45,3 +45,88 @@ _UNION = frozenset(
     {"AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU"}
     | {"IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"}
 )
+
+
+class Sector(Labelled):
+    """What an organisation does: the 21 sections of NACE Rev. 2.
+
+    Source: Regulation (EC) No 1893/2006, annex I. The code is the section's letter.
+    """
+
+    A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+    E = "E"
+    F = "F"
+    G = "G"
+    H = "H"
+    I = "I"  # noqa: E741 - the section's letter
+    J = "J"
+    K = "K"
+    L = "L"
+    M = "M"
+    N = "N"
+    O = "O"  # noqa: E741 - the section's letter
+    P = "P"
+    Q = "Q"
+    R = "R"
+    S = "S"
+    T = "T"
+    U = "U"
+
+    @property
+    def label(self) -> str:
+        """The section's title."""
+        return _SECTIONS[self.value]
+
+    @classmethod
+    def named(cls, text: str) -> Sector | None:
+        """The section a letter, a title or an everyday word means; None where nobody can say."""
+        asked = text.strip()
+        if asked.upper() in cls.__members__:
+            return cls(asked.upper())
+        known = {title.lower(): cls(code) for code, title in _SECTIONS.items()} | _EVERYDAY_SECTORS
+        return known.get(asked.lower())
+
+
+_SECTIONS = {
+    "A": "Agriculture, forestry and fishing",
+    "B": "Mining and quarrying",
+    "C": "Manufacturing",
+    "D": "Electricity, gas, steam and air conditioning supply",
+    "E": "Water supply, sewerage, waste management and remediation",
+    "F": "Construction",
+    "G": "Wholesale and retail trade, repair of motor vehicles",
+    "H": "Transportation and storage",
+    "I": "Accommodation and food service",
+    "J": "Information and communication",
+    "K": "Financial and insurance activities",
+    "L": "Real estate",
+    "M": "Professional, scientific and technical activities",
+    "N": "Administrative and support services",
+    "O": "Public administration, defence and social security",
+    "P": "Education",
+    "Q": "Human health and social work",
+    "R": "Arts, entertainment and recreation",
+    "S": "Other services",
+    "T": "Households as employers",
+    "U": "Extraterritorial organisations",
+}
+_EVERYDAY_SECTORS = {
+    "research": Sector.M,
+    "science": Sector.M,
+    "law": Sector.M,
+    "news": Sector.J,
+    "media": Sector.J,
+    "publishing": Sector.J,
+    "software": Sector.J,
+    "telecommunications": Sector.J,
+    "finance": Sector.K,
+    "banking": Sector.K,
+    "insurance": Sector.K,
+    "government": Sector.O,
+    "health": Sector.Q,
+    "healthcare": Sector.Q,
+    "culture": Sector.R,
+}

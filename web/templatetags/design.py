@@ -14,7 +14,7 @@ from django.core.paginator import Page
 from django.forms import BoundField, CheckboxInput
 from django.utils import timezone
 
-from governance.vocabulary import Why
+from governance.vocabulary import Sector, Why
 
 register = template.Library()
 
@@ -115,10 +115,13 @@ def is_live(value: object) -> bool:
 
 @register.filter
 def words(value: object) -> str:
-    """A stored code in words for people: `in_review` → "In review", a Why code → its sentence."""
+    """A stored code in words for people: `in_review` → "In review", a Why code → its sentence,
+    the letter of a sector → its title."""
     text = str(value)
     if text in _WHY_CODES:
         return Why(text).label
+    if text in Sector.__members__:
+        return Sector(text).label
     return _SPECIAL_WORDS.get(text) or text.replace("_", " ").replace(".", " ").capitalize()
 
 
