@@ -11,6 +11,7 @@ urlpatterns = [
     path("legal/", include("web.ui.legal")),
     path("owner/", include("web.ui.owner")),
     path("engineer/", include("web.ui.engineer")),
+    path("lists/", include("web.ui.lists.pages")),
     path("account/", include("allauth.urls")),
     path("design/", design.design, name="design"),
     path("api/", include("web.api.urls")),

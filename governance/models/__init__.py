@@ -14,6 +14,7 @@ from governance.models.followups import Certificate, FollowUp
 from governance.models.licences import Corpus, Ending, Licence
 from governance.models.log import LogCheckpoint, LogLeaf, StagedEvent
 from governance.models.owners import Account, ApiKey, Consumer, DataOwner, Membership
+from governance.models.preferences import SavedFilter
 from governance.models.usage import UsageRecord
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Membership",
     "PolicySnapshot",
     "RunnerLease",
+    "SavedFilter",
     "StagedEvent",
     "UsageRecord",
     "Withdrawal",
