@@ -1,6 +1,7 @@
 """The tables of governance, by what they are about."""
 
 from governance.models.consents import ConsentEvent, ConsentRecord
+from governance.models.contracts import ContractReading, Countersignature, LicenceTemplate
 from governance.models.documents import Document
 from governance.models.enforcement import (
     DecisionRecord,
@@ -26,7 +27,9 @@ __all__ = [
     "ConsentEvent",
     "ConsentRecord",
     "Consumer",
+    "ContractReading",
     "Corpus",
+    "Countersignature",
     "DataOwner",
     "DecisionRecord",
     "Document",
@@ -37,6 +40,7 @@ __all__ = [
     "Finding",
     "FollowUp",
     "Licence",
+    "LicenceTemplate",
     "LogCheckpoint",
     "LogLeaf",
     "Membership",

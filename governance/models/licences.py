@@ -185,6 +185,9 @@ class Licence(models.Model):
     )
     decided_at = models.DateTimeField(null=True, blank=True)
     decision_note = models.TextField(blank=True)
+    needs_countersignature = models.BooleanField(
+        default=False, help_text="whether it stays out of force until the owner has countersigned"
+    )
 
     objects: ClassVar[models.Manager[Licence]] = LicenceQuerySet.as_manager()
 
@@ -194,7 +197,30 @@ class Licence(models.Model):
             pgtrigger.Protect(
                 name="licence_terms_never_updated",
                 operation=pgtrigger.Update,
-                condition=pgtrigger.AnyChange(*TERM_FIELDS, "corpus", "terms_digest"),
+                condition=pgtrigger.AnyChange(
+                    *TERM_FIELDS, "corpus", "terms_digest", "needs_countersignature"
+                ),
+            ),
+            pgtrigger.Trigger(
+                name="licence_contract_read_before_approval",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition(
+                    "NEW.state = 'approved' AND OLD.state <> 'approved' "
+                    "AND NEW.contract_digest <> ''"
+                ),
+                func="""
+                    IF NOT COALESCE((
+                        SELECT r.is_match FROM governance_contractreading r
+                        WHERE r.licence_id = NEW.id AND r.terms_digest = NEW.terms_digest
+                          AND r.contract_digest = NEW.contract_digest
+                        ORDER BY r.read_at DESC, r.id DESC LIMIT 1
+                    ), FALSE) THEN
+                        RAISE EXCEPTION 'licence_contract_read_before_approval'
+                            USING ERRCODE = 'check_violation';
+                    END IF;
+                    RETURN NEW;
+                """,
             ),
         ]
         constraints = [

@@ -8,7 +8,10 @@ from governance.models import (
     Certificate,
     ConsentEvent,
     ConsentRecord,
+    ContractReading,
+    Countersignature,
     DecisionRecord,
+    LicenceTemplate,
     LogCheckpoint,
     LogLeaf,
 )
@@ -22,10 +25,13 @@ PROMISED = {
     "Certificate",
     "ConsentEvent",
     "ConsentRecord",
+    "ContractReading",
+    "Countersignature",
     "DecisionRecord",
     "Document",
     "Ending",
     "Finding",
+    "LicenceTemplate",
     "LogCheckpoint",
     "LogLeaf",
     "PolicySnapshot",
@@ -46,6 +52,29 @@ def consent_record():
     )
 
 
+def contract_reading():
+    document = documents.store(b"signed", name="a", media_type="text/plain", by=None, at=NOW)
+    licence = factories.licence(contract_digest=document.digest)
+    return ContractReading.objects.create(
+        licence=licence,
+        terms_digest=licence.terms_digest,
+        contract_digest=document.digest,
+        is_match=True,
+        reader=factories.account(),
+    )
+
+
+def countersignature():
+    licence = factories.licence()
+    return Countersignature.objects.create(
+        licence=licence,
+        owner=licence.corpus.owner,
+        terms_digest=licence.terms_digest,
+        signed_by=factories.account(),
+        method="page",
+    )
+
+
 ROWS = {
     "Certificate": lambda: Certificate.objects.create(
         withdrawal=factories.withdrawal(), stage="blocked", envelope="{}", digest=digest_of("c")
@@ -54,6 +83,8 @@ ROWS = {
         record=consent_record(), kind="given", method="page"
     ),
     "ConsentRecord": consent_record,
+    "ContractReading": contract_reading,
+    "Countersignature": countersignature,
     "DecisionRecord": lambda: DecisionRecord.objects.create(
         path="p", input={}, result={}, requested_by="k", policy_epoch=1
     ),
@@ -62,6 +93,9 @@ ROWS = {
     ),
     "Ending": lambda: factories.withdrawal().ending,
     "Finding": factories.finding,
+    "LicenceTemplate": lambda: LicenceTemplate.objects.create(
+        name="t", title="T", saved_by=factories.account()
+    ),
     "LogCheckpoint": lambda: LogCheckpoint.objects.create(
         size=1, root_hash=b"0" * 32, note="n", sealed_at=NOW
     ),
