@@ -9,6 +9,7 @@ import inspect
 import json
 import pkgutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from governance.services import (
     builds,
     consent,
     consumers,
+    documents,
     experts,
     licences,
     owners,
@@ -46,7 +48,7 @@ NO_ACTS = {
     },
     "consent": {"receipt", "standing"},
     "consumers": {"authenticate"},
-    "licences": {"plain_words"},
+    "licences": {"check_contract", "contract_is_confirmed", "contract_of", "plain_words"},
     "owners": {"check_country", "open_account"},
     "withdrawals": {"progress"},
 }
@@ -112,7 +114,7 @@ def tell(act: Counted, cast: story.Cast) -> None:
         by=cast.cato,
         at=later(),
     )
-    licence = tell_of_licences(act, cast, corpus)
+    licence = tell_of_licences(act, cast, corpus, person)
     expert = act(
         "experts.propose",
         "plays",
@@ -127,14 +129,25 @@ def tell(act: Counted, cast: story.Cast) -> None:
     tell_of_the_end(act, cast, expert, person, licence)
 
 
-def tell_of_licences(act: Counted, cast: story.Cast, corpus: Any) -> Any:
+def tell_of_licences(act: Counted, cast: story.Cast, corpus: Any, speaker: Any) -> Any:
     terms = licences.Terms(
         uses=["train", "answer"], purposes=["research"], starts_at=NOW - timedelta(days=1)
     )
-    refused = act("licences.request", corpus, terms=terms, by=cast.cato, at=cast.later())
+    signed = documents.store(
+        b"signed", name="c", media_type="text/plain", by=cast.cato, at=cast.later()
+    )
+    refused = act(
+        "licences.request",
+        corpus,
+        terms=replace(terms, contract_digest=signed.digest),
+        by=cast.cato,
+        at=cast.later(),
+    )
+    act("licences.read_contract", refused, is_match=True, by=cast.celia, at=cast.later())
     act("licences.reject", refused, by=cast.celia, at=cast.later())
     licence = licences.request(corpus, terms=terms, by=cast.cato, at=cast.later())
     licence = act("licences.approve", licence, by=cast.celia, at=cast.later())
+    act("licences.countersign", licence, by=speaker, at=cast.later())
     pause = {"instrument": Instrument.SUSPEND, "by": cast.cato, "at": cast.later()}
     act("licences.end", licence, **pause)
     act("licences.resume", licence, by=cast.cato, at=cast.later())

@@ -4,9 +4,29 @@ A licence's own window needs no republishing and its expiry no job: the window i
 the grant, and `decide` is given the instant.
 """
 
+from governance.services.licences.contracts import (
+    check_contract,
+    contract_is_confirmed,
+    contract_of,
+    countersign,
+    read_contract,
+)
 from governance.services.licences.decisions import approve, reject
 from governance.services.licences.endings import end, resume
 from governance.services.licences.requests import request
 from governance.services.terms import Terms, plain_words
 
-__all__ = ["Terms", "approve", "end", "plain_words", "reject", "request", "resume"]
+__all__ = [
+    "Terms",
+    "approve",
+    "check_contract",
+    "contract_is_confirmed",
+    "contract_of",
+    "countersign",
+    "end",
+    "plain_words",
+    "read_contract",
+    "reject",
+    "request",
+    "resume",
+]

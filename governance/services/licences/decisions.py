@@ -11,6 +11,7 @@ from governance.log import events
 from governance.models import Account, Ending, Licence
 from governance.services import snapshots
 from governance.services import terms as terms_of
+from governance.services.licences.contracts import check_contract
 from governance.services.licences.requests import overlaps
 from governance.services.locks import policy_act
 from governance.vocabulary import EventTag, Instrument, LicenceState
@@ -21,12 +22,14 @@ def approve(licence: Licence, *, by: Account, at: datetime, note: str = "") -> L
 
     Raises:
         FourEyes: the requester may not approve.
-        UnlawfulMove: decided already, or the terms are not those requested (then nothing stands).
+        UnlawfulMove: decided already, the terms are not those requested (then nothing stands), or
+            its signed file has no second reader yet.
         InvalidTerms: an exclusive licence approved meanwhile overlaps.
     """
     try:
         with policy_act():
             found = _decided(licence, LicenceState.APPROVED, by, at, note)
+            check_contract(found)
             if found.supersedes is not None:
                 _replace(found.supersedes, found, by, at)
             found.save()
