@@ -1,33 +1,27 @@
-"""Consent: given under a licence, taken back with one act that nobody may refuse or delay."""
+"""Consent taken back: one act that nobody may refuse or delay."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-from django.db.models import Max, OuterRef, QuerySet, Subquery
+from django.db.models import Max
 
-from governance.canonical import sha256_hex
-from governance.errors import NotCovered, NotPermitted, UnlawfulMove
 from governance.log import events
 from governance.models import (
     Account,
     Build,
     ConsentEvent,
-    ConsentRecord,
     Ending,
     Expert,
     ExpertFence,
     FollowUp,
-    Licence,
-    Membership,
     RunnerLease,
     Withdrawal,
 )
 from governance.services import builds, followups, snapshots
+from governance.services.consent.standing import check_speaks_for, standing
 from governance.services.locks import policy_act
-from governance.services.terms import plain_words
 from governance.vocabulary import (
     CertificateStage,
     ConsentEventKind,
@@ -35,110 +29,14 @@ from governance.vocabulary import (
     ExpertState,
     FollowUpKind,
     Instrument,
-    LicenceState,
-    Role,
 )
 
-CONTROLLER = "the operator of this Reclaim installation"
-WITHDRAWAL_METHOD = "the owner's page: Withdraw; or POST /api/v1/experts/<name>/withdraw"
 DEFAULT_LEASE_S = 10.0
-_PERMITTING = (ConsentEventKind.GIVEN, ConsentEventKind.RENEWED)
 _ENDED_BY = {
     Instrument.WITHDRAW: ConsentEventKind.WITHDRAWN,
     Instrument.REVOKE: ConsentEventKind.REVOKED,
     Instrument.INVALIDATE: ConsentEventKind.INVALIDATED,
 }
-
-
-def standing(expert: Expert) -> QuerySet[ConsentRecord]:
-    """Records whose newest event permits use (only given and renewed do)."""
-    newest = ConsentEvent.objects.filter(record=OuterRef("pk")).order_by("-at", "-id")
-    return (
-        ConsentRecord.objects.filter(expert=expert)
-        .annotate(stands_as=Subquery(newest.values("kind")[:1]))
-        .filter(stands_as__in=_PERMITTING)
-    )
-
-
-@transaction.atomic
-def give(
-    expert: Expert, *, licence: Licence, by: Account, at: datetime, method: str
-) -> ConsentRecord:
-    """Consent to what a licence says about an expert. Given again, it is renewed.
-
-    Raises:
-        NotPermitted: the person speaks neither for the owner nor as legal staff.
-        NotCovered: the licence is not approved, or is about another corpus.
-        UnlawfulMove: the expert was withdrawn; a new one must be proposed.
-    """
-    expert = (
-        Expert.objects.select_for_update(of=("self",)).select_related("owner").get(pk=expert.pk)
-    )
-    _check_speaks_for(expert, by)
-    if expert.state in (ExpertState.WITHDRAWN, ExpertState.ERASED):
-        raise UnlawfulMove(
-            f"expected an expert that was not withdrawn, found {expert} {expert.state}. A later "
-            "consent is a new record: propose a new expert."
-        )
-    if licence.state != LicenceState.APPROVED or licence.corpus_id != expert.corpus_id:
-        raise NotCovered(
-            f"expected an approved licence of {expert.corpus}, found {licence} of "
-            f"{licence.corpus}, {licence.state}. Approve one first."
-        )
-    record = standing(expert).filter(licence=licence).first()
-    kind = ConsentEventKind.RENEWED if record else ConsentEventKind.GIVEN
-    record = record or ConsentRecord.objects.create(
-        owner=expert.owner,
-        expert=expert,
-        licence=licence,
-        controller=CONTROLLER,
-        purposes=licence.purposes,
-        processing=licence.uses,
-        jurisdiction=expert.owner.jurisdiction,
-        notice_digest=sha256_hex(plain_words(licence).encode()),
-        withdrawal_method=WITHDRAWAL_METHOD,
-        created_at=at,
-    )
-    ConsentEvent.objects.create(record=record, kind=kind, actor=by, method=method, at=at)
-    events.stage(
-        EventTag.CONSENT_GIVEN,
-        subject=f"expert:{expert.name}",
-        by=by,
-        at=at,
-        details={"record": str(record.pk), "licence": licence.reference, "kind": kind.value},
-    )
-    return record
-
-
-def receipt(record: ConsentRecord) -> dict[str, Any]:
-    """A consent receipt with the fields of ISO/IEC TS 27560:2023, as the owner gets it."""
-    happened = list(record.events.all())
-    return {
-        "schema_version": record.schema_version,
-        "receipt_id": str(record.pk),
-        "record_id": str(record.pk),
-        "pii_principal_id": record.owner.slug,
-        "pii_principal_name": record.owner.legal_name,
-        "controller": record.controller,
-        "service": f"expert {record.expert.name}",
-        "licence": record.licence.reference,
-        "purposes": list(record.purposes),
-        "processing": list(record.processing),
-        "lawful_basis": record.lawful_basis,
-        "jurisdiction": record.jurisdiction,
-        "notice": {
-            "language": record.notice_language,
-            "digest": record.notice_digest,
-            "text": plain_words(record.licence),
-        },
-        "withdrawal_method": record.withdrawal_method,
-        "created_at": record.created_at.isoformat(),
-        "state": happened[-1].kind if happened else "unknown",
-        "events": [
-            {"at": event.at.isoformat(), "kind": event.kind, "method": event.method}
-            for event in happened
-        ],
-    }
 
 
 def withdraw(
@@ -160,7 +58,7 @@ def withdraw(
     """
     with policy_act():
         expert = _locked(expert)
-        _check_speaks_for(expert, by)
+        check_speaks_for(expert, by)
         first = Withdrawal.objects.filter(expert=expert).first()
         if first is not None:
             return first
@@ -305,15 +203,3 @@ def _certify(
 def _locked(expert: Expert) -> Expert:
     rows = Expert.objects.select_for_update(of=("self",)).select_related("owner", "corpus")
     return rows.get(pk=expert.pk)
-
-
-def _check_speaks_for(expert: Expert, by: Account | None) -> None:
-    """Owners act for themselves; legal staff may carry out what a letter says. None is us."""
-    if by is None:
-        return
-    speaks = Membership.objects.filter(account=by, role=Role.OWNER, owner=expert.owner_id)
-    if not (speaks | Membership.objects.filter(account=by, role=Role.LEGAL)).exists():
-        raise NotPermitted(
-            f"expected somebody who speaks for {expert.owner}, or legal staff, found {by}. Ask "
-            "the owner."
-        )
