@@ -49,13 +49,17 @@ class LicenceQuerySet(models.QuerySet["Licence"]):
         """Those a second person has approved."""
         return self.filter(state=LicenceState.APPROVED)
 
+    def agreed(self) -> Self:
+        """Approved, and countersigned by the owner where the licence waits for that."""
+        return self.approved().exclude(needs_countersignature=True, countersignature__isnull=True)
+
     def in_force(self, at: datetime) -> Self:
-        """Approved, begun, not run out and not ended at `at`."""
+        """Agreed, begun, not run out and not ended at `at`."""
         ended = Ending.objects.filter(
             licence=models.OuterRef("pk"), effective_at__lte=at, lifts=None
         ).exclude(lifted_by__effective_at__lte=at)
         return (
-            self.approved()
+            self.agreed()
             .filter(starts_at__lte=at)
             .filter(Q(ends_at__isnull=True) | Q(ends_at__gt=at))
             .exclude(models.Exists(ended))

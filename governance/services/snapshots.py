@@ -41,7 +41,6 @@ from governance.vocabulary import (
     EventTag,
     FollowUpKind,
     FollowUpState,
-    LicenceState,
     RevisionState,
 )
 
@@ -141,7 +140,7 @@ def _standing(expert: Expert, digest: str) -> Standing | Gap:
 
 
 def grants(build: Build, at: datetime) -> Iterator[Grant | Gap]:
-    """What every approved licence grants on the experts of `build`, ended ones included.
+    """What every agreed licence grants on the experts of `build`, ended ones included.
 
     A version is left out once its approved successor has begun; until then both are in, each with
     its own window, so the change-over needs no republishing.
@@ -152,11 +151,10 @@ def grants(build: Build, at: datetime) -> Iterator[Grant | Gap]:
         "name", "corpus_id"
     ):
         names.setdefault(corpus_id, []).append(name)
-    begun = Licence.objects.filter(
-        supersedes=OuterRef("pk"), state=LicenceState.APPROVED, starts_at__lte=at
-    )
+    begun = Licence.objects.agreed().filter(supersedes=OuterRef("pk"), starts_at__lte=at)
     licences = (
-        Licence.objects.filter(corpus__in=names, state=LicenceState.APPROVED)
+        Licence.objects.agreed()
+        .filter(corpus__in=names)
         .exclude(Exists(begun))
         .prefetch_related(_endings())
     )
