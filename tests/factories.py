@@ -30,6 +30,8 @@ from governance.models import (
     PolicySnapshot,
     RunnerLease,
     UsageRecord,
+    WebhookDelivery,
+    WebhookEndpoint,
     Withdrawal,
 )
 from governance.vocabulary import (
@@ -276,3 +278,24 @@ def usage(**fields: Any) -> UsageRecord:
         "mass": {"public": 100.0},
     }
     return UsageRecord.objects.create(**{**defaults, **fields})
+
+
+def webhook(**fields: Any) -> WebhookEndpoint:
+    """An endpoint of ours that is told of everything."""
+    if "created_by" not in fields:
+        fields["created_by"] = account()
+    return WebhookEndpoint.objects.create(**{"url": "https://hooks.example/in", **fields})
+
+
+def webhook_delivery(**fields: Any) -> WebhookDelivery:
+    """A message that is due."""
+    if "endpoint" not in fields:
+        fields["endpoint"] = webhook()
+    defaults: dict[str, Any] = {
+        "key": f"delivery {next(_numbers)}",
+        "kind": "webhook.test",
+        "body": "{}",
+        "created_at": NOW,
+        "due_at": NOW,
+    }
+    return WebhookDelivery.objects.create(**{**defaults, **fields})

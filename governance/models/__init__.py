@@ -12,8 +12,17 @@ from governance.models.enforcement import (
 )
 from governance.models.experts import Anchor, Build, Expert, ExpertRevision, Finding
 from governance.models.followups import Certificate, FollowUp
+from governance.models.holds import ClockPause, LegalHold
 from governance.models.licences import Corpus, Ending, Licence
 from governance.models.log import LogCheckpoint, LogLeaf, StagedEvent
+from governance.models.notices import (
+    Notice,
+    NoticeCursor,
+    NoticePreference,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from governance.models.owners import Account, ApiKey, Consumer, DataOwner, Membership
 from governance.models.preferences import SavedFilter
 from governance.models.usage import UsageRecord
@@ -24,6 +33,7 @@ __all__ = [
     "ApiKey",
     "Build",
     "Certificate",
+    "ClockPause",
     "ConsentEvent",
     "ConsentRecord",
     "Consumer",
@@ -39,15 +49,22 @@ __all__ = [
     "ExpertRevision",
     "Finding",
     "FollowUp",
+    "LegalHold",
     "Licence",
     "LicenceTemplate",
     "LogCheckpoint",
     "LogLeaf",
     "Membership",
+    "Notice",
+    "NoticeCursor",
+    "NoticePreference",
     "PolicySnapshot",
     "RunnerLease",
     "SavedFilter",
     "StagedEvent",
     "UsageRecord",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Withdrawal",
 ]

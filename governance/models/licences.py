@@ -283,7 +283,8 @@ class Ending(models.Model):
     """A legal act that ends or pauses use of an expert or of a licence. Append-only.
 
     Exactly one of `licence` and `expert` is named. `purposes` and `consumers` narrow its scope;
-    null is all. A suspension is lifted by a later row with `lifts` set, never by deleting this one.
+    null is all. It disables from `effective_at` on; `erases` says whether bytes go as well. A
+    suspension is lifted by a later row with `lifts` set, never by deleting this one.
     """
 
     id = identity()
@@ -299,6 +300,13 @@ class Ending(models.Model):
     )
     purposes = words(null=True)
     consumers = words(null=True)
+    erases = models.BooleanField(
+        default=False, help_text="whether bytes are destroyed; to disable is not to erase"
+    )
+    wind_down_until = models.DateTimeField(
+        null=True, blank=True, help_text="until when those of wind_down_consumers may go on"
+    )
+    wind_down_consumers = words()
     reason = models.TextField(blank=True)
     ended_by = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", null=True)
     effective_at = models.DateTimeField()
@@ -312,6 +320,15 @@ class Ending(models.Model):
                 name="ending_names_one_target",
                 condition=Q(licence__isnull=False, expert__isnull=True)
                 | Q(licence__isnull=True, expert__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="ending_narrowed_never_erases",
+                condition=Q(erases=False) | Q(purposes__isnull=True, consumers__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="ending_wind_down_follows_its_effect",
+                condition=Q(wind_down_until__isnull=True)
+                | Q(wind_down_until__gt=F("effective_at"), instrument=Instrument.TERMINATE),
             ),
         ]
 

@@ -4,6 +4,12 @@ Standard library only. A word means one thing everywhere; labels for people stan
 so that no template invents its own.
 """
 
+from governance.vocabulary.approvals import (
+    ApprovalKind,
+    ApprovalRule,
+    ApprovalState,
+    ApprovalVerb,
+)
 from governance.vocabulary.decisions import Why
 from governance.vocabulary.events import EventTag
 from governance.vocabulary.experts import BuildState, ExpertState, RevisionState, Verdict
@@ -23,14 +29,27 @@ from governance.vocabulary.licensing import (
     QuotaPeriod,
     Use,
 )
+from governance.vocabulary.notices import (
+    Clock,
+    DeliveryState,
+    HoldState,
+    MailRhythm,
+    NoticeKind,
+)
 from governance.vocabulary.parties import RecipientClass, Role, Sector, TerritoryGroup
 from governance.vocabulary.words import PUBLIC_EXPERT, Digest, ExpertName, Labelled, PolicyEpoch
 
 __all__ = [
     "PUBLIC_EXPERT",
+    "ApprovalKind",
+    "ApprovalRule",
+    "ApprovalState",
+    "ApprovalVerb",
     "BuildState",
     "CertificateStage",
+    "Clock",
     "ConsentEventKind",
+    "DeliveryState",
     "Digest",
     "DutyAction",
     "EventTag",
@@ -38,9 +57,12 @@ __all__ = [
     "ExpertState",
     "FollowUpKind",
     "FollowUpState",
+    "HoldState",
     "Instrument",
     "Labelled",
     "LicenceState",
+    "MailRhythm",
+    "NoticeKind",
     "PaymentType",
     "PolicyEpoch",
     "Purpose",

@@ -1,11 +1,14 @@
 """Every table that promises to be append-only refuses UPDATE and DELETE in the database itself."""
 
+from uuid import uuid4
+
 import pytest
 from django.apps import apps
 from django.db import ProgrammingError, connection, transaction
 
 from governance.models import (
     Certificate,
+    ClockPause,
     ConsentEvent,
     ConsentRecord,
     ContractReading,
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.django_db
 
 PROMISED = {
     "Certificate",
+    "ClockPause",
     "ConsentEvent",
     "ConsentRecord",
     "ContractReading",
@@ -35,6 +39,7 @@ PROMISED = {
     "LogCheckpoint",
     "LogLeaf",
     "PolicySnapshot",
+    "WebhookAttempt",
 }
 """Tables that hold evidence; taking one off this list takes a decision record in docs."""
 
@@ -79,6 +84,9 @@ ROWS = {
     "Certificate": lambda: Certificate.objects.create(
         withdrawal=factories.withdrawal(), stage="blocked", envelope="{}", digest=digest_of("c")
     ),
+    "ClockPause": lambda: ClockPause.objects.create(
+        clock="gap", subject_id=uuid4(), reason="r", paused_by=factories.account()
+    ),
     "ConsentEvent": lambda: ConsentEvent.objects.create(
         record=consent_record(), kind="given", method="page"
     ),
@@ -103,6 +111,7 @@ ROWS = {
         seq=0, body=b"{}", leaf_hash=b"0" * 32, staged_at=NOW, sealed_at=NOW
     ),
     "PolicySnapshot": lambda: factories.snapshot(1),
+    "WebhookAttempt": lambda: factories.webhook_delivery().attempts.create(),
 }
 
 
