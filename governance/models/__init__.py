@@ -3,6 +3,7 @@
 from governance.models.consents import ConsentEvent, ConsentRecord
 from governance.models.contracts import ContractReading, Countersignature, LicenceTemplate
 from governance.models.documents import Document
+from governance.models.duties import Duty
 from governance.models.enforcement import (
     DecisionRecord,
     ExpertFence,
@@ -25,6 +26,8 @@ from governance.models.notices import (
 )
 from governance.models.owners import Account, ApiKey, Consumer, DataOwner, Membership
 from governance.models.preferences import SavedFilter
+from governance.models.quotas import Quota, QuotaSlice
+from governance.models.statements import Statement, StatementRemark
 from governance.models.usage import UsageRecord
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "DataOwner",
     "DecisionRecord",
     "Document",
+    "Duty",
     "Ending",
     "Expert",
     "ExpertFence",
@@ -59,9 +63,13 @@ __all__ = [
     "NoticeCursor",
     "NoticePreference",
     "PolicySnapshot",
+    "Quota",
+    "QuotaSlice",
     "RunnerLease",
     "SavedFilter",
     "StagedEvent",
+    "Statement",
+    "StatementRemark",
     "UsageRecord",
     "WebhookAttempt",
     "WebhookDelivery",

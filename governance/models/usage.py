@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pgtrigger
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
@@ -31,7 +32,9 @@ RETURN NEW;
 class UsageRecord(models.Model):
     """One answer. `routed` and `mass` come from the router's own indices, not from policy.
 
-    `gw_seq` runs without gaps within one incarnation, so that a missing row shows.
+    `gw_seq` runs without gaps within one incarnation, so that a missing row shows. `licences` maps
+    each allowed expert to the licence the answer was given under. Where some of them have quotas,
+    `quota_slices` are those it is charged to, with `promised_tokens` each until it is closed.
     """
 
     id = identity()
@@ -52,6 +55,9 @@ class UsageRecord(models.Model):
     completion_tokens = models.PositiveIntegerField(default=0)
     routed = models.JSONField(default=dict)
     mass = models.JSONField(default=dict)
+    licences = models.JSONField(default=dict)
+    quota_slices = ArrayField(models.UUIDField(), default=list)
+    promised_tokens = models.PositiveIntegerField(default=0)
 
     class Meta:
         ordering = ("-opened_at",)

@@ -27,6 +27,7 @@ from governance.vocabulary.licensing import (
     PaymentType,
     Purpose,
     QuotaPeriod,
+    RemarkKind,
     Use,
 )
 from governance.vocabulary.notices import (
@@ -69,6 +70,7 @@ __all__ = [
     "QuiescedBy",
     "QuotaPeriod",
     "RecipientClass",
+    "RemarkKind",
     "RevisionState",
     "Role",
     "Sector",

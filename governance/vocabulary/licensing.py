@@ -106,12 +106,22 @@ class DutyAction(Labelled):
     DELETE = "delete"
 
 
+class RemarkKind(Labelled):
+    """What is said about a statement after it was issued; the last one tells where it stands."""
+
+    DISPUTED = "disputed"
+    COMMENTED = "commented"
+    ANSWERED = "answered"
+    SETTLED = "settled"
+
+
 class LicenceState(Labelled):
     """Where a licence version stands; four eyes lie between REQUESTED and APPROVED."""
 
     REQUESTED = "requested"
     APPROVED = "approved"
     REJECTED = "rejected"
+    RETURNED = "returned"
 
 
 class Instrument(Labelled):
