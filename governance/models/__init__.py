@@ -1,5 +1,12 @@
 """The tables of governance, by what they are about."""
 
+from governance.models.approvals import (
+    ApprovalAct,
+    ApprovalDelegation,
+    ApprovalRequest,
+    ApprovalRoute,
+    ApprovalStep,
+)
 from governance.models.consents import ConsentEvent, ConsentRecord
 from governance.models.contracts import ContractReading, Countersignature, LicenceTemplate
 from governance.models.documents import Document
@@ -34,6 +41,11 @@ __all__ = [
     "Account",
     "Anchor",
     "ApiKey",
+    "ApprovalAct",
+    "ApprovalDelegation",
+    "ApprovalRequest",
+    "ApprovalRoute",
+    "ApprovalStep",
     "Build",
     "Certificate",
     "ClockPause",

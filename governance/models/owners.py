@@ -40,10 +40,22 @@ class Account(AbstractUser):
     username = None  # type: ignore[assignment]
     email = models.EmailField("e-mail address", unique=True)
     full_name = models.CharField(max_length=200, blank=True)
+    is_bot = models.BooleanField(
+        default=False, help_text="a rule that acts by itself under this name; it never logs in"
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
     objects: ClassVar[AccountManager] = AccountManager()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(
+                name="account_bot_never_logs_in",
+                # "!" begins what Django stores where no password fits.
+                condition=Q(is_bot=False) | Q(is_active=False, password__startswith="!"),  # noqa: S106
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.full_name or self.email

@@ -10,6 +10,12 @@ from governance.vocabulary.approvals import (
     ApprovalState,
     ApprovalVerb,
 )
+from governance.vocabulary.consents import (
+    ConsentEventKind,
+    ConsentType,
+    LawfulBasis,
+    SuppressedKind,
+)
 from governance.vocabulary.decisions import Why
 from governance.vocabulary.events import EventTag
 from governance.vocabulary.experts import BuildState, ExpertState, RevisionState, Verdict
@@ -20,7 +26,6 @@ from governance.vocabulary.followups import (
     QuiescedBy,
 )
 from governance.vocabulary.licensing import (
-    ConsentEventKind,
     DutyAction,
     Instrument,
     LicenceState,
@@ -37,7 +42,16 @@ from governance.vocabulary.notices import (
     MailRhythm,
     NoticeKind,
 )
-from governance.vocabulary.parties import RecipientClass, Role, Sector, TerritoryGroup
+from governance.vocabulary.parties import (
+    ConsumerStatus,
+    KeyScope,
+    OwnerRole,
+    OwnerStatus,
+    RecipientClass,
+    Role,
+    Sector,
+    TerritoryGroup,
+)
 from governance.vocabulary.words import PUBLIC_EXPERT, Digest, ExpertName, Labelled, PolicyEpoch
 
 __all__ = [
@@ -50,6 +64,8 @@ __all__ = [
     "CertificateStage",
     "Clock",
     "ConsentEventKind",
+    "ConsentType",
+    "ConsumerStatus",
     "DeliveryState",
     "Digest",
     "DutyAction",
@@ -60,10 +76,14 @@ __all__ = [
     "FollowUpState",
     "HoldState",
     "Instrument",
+    "KeyScope",
     "Labelled",
+    "LawfulBasis",
     "LicenceState",
     "MailRhythm",
     "NoticeKind",
+    "OwnerRole",
+    "OwnerStatus",
     "PaymentType",
     "PolicyEpoch",
     "Purpose",
@@ -74,6 +94,7 @@ __all__ = [
     "RevisionState",
     "Role",
     "Sector",
+    "SuppressedKind",
     "TerritoryGroup",
     "Use",
     "Verdict",

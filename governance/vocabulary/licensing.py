@@ -133,14 +133,3 @@ class Instrument(Labelled):
     EXPIRE = "expire"
     REVOKE = "revoke"
     INVALIDATE = "invalidate"
-
-
-class ConsentEventKind(Labelled):
-    """What can happen to a consent record (ISO/IEC TS 27560, event type)."""
-
-    GIVEN = "given"
-    RENEWED = "renewed"
-    WITHDRAWN = "withdrawn"
-    REVOKED = "revoked"
-    EXPIRED = "expired"
-    INVALIDATED = "invalidated"

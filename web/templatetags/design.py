@@ -42,6 +42,9 @@ _TONES: Final[dict[str, Tone]] = {
     "requested": "waiting",
     "approved": "good",
     "ended": "neutral",
+    "returned": "waiting",
+    "open": "waiting",
+    "void": "stopped",
     # builds, audits, follow-ups
     "planned": "info",
     "assembled": "info",
