@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Prefetch
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -29,6 +28,7 @@ from governance.services import builds, experts
 from governance.vocabulary import BuildState, FollowUpKind, FollowUpState, Role
 from web import access
 from web.ui import forms
+from web.ui.lists.experts import EXPERTS
 
 app_name = "engineer"
 ROWS_A_PAGE = 25
@@ -47,14 +47,9 @@ def experts_page(request: HttpRequest) -> HttpResponse:
             )  # fmt: skip
             messages.success(request, f"{expert} is proposed. Its owner consents next.")
             return redirect("engineer:expert", expert.name)
-    revisions = ExpertRevision.objects.order_by("-number").prefetch_related("findings")
-    rows = Expert.objects.select_related("owner", "corpus").prefetch_related(
-        Prefetch("revisions", queryset=revisions)
-    )
-    page = Paginator(rows.order_by("name"), ROWS_A_PAGE).get_page(request.GET.get("page"))
     served = Build.objects.filter(state=BuildState.PROMOTED).first()
     names = {entry["name"] for entry in served.experts} if served else set()
-    context = {"page": page, "served": names, "form": form}
+    context = {"shown": EXPERTS.shown(request), "served": names, "form": form}
     return render(request, "engineer/experts.html", context, status=forms.status_of(form))
 
 
