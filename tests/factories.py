@@ -40,6 +40,7 @@ from governance.vocabulary import (
     FollowUpKind,
     Instrument,
     LicenceState,
+    OwnerRole,
     RevisionState,
     Role,
     Verdict,
@@ -61,13 +62,21 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def account(name: str = "", *, role: Role | None = None, owner: DataOwner | None = None) -> Account:
+def account(
+    name: str = "",
+    *,
+    role: Role | None = None,
+    owner: DataOwner | None = None,
+    owner_role: OwnerRole = OwnerRole.ADMIN,
+) -> Account:
     """A person, with a role where one is named."""
     name = name or f"Person {next(_numbers)}"
     email = f"{name.lower().replace(' ', '.')}@example.org"
     made: Account = Account.objects.create_user(email, full_name=name)
     if role is not None:
-        Membership.objects.create(account=made, role=role, owner=owner)
+        Membership.objects.create(
+            account=made, role=role, owner=owner, owner_role=owner_role if owner else ""
+        )
     return made
 
 

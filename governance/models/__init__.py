@@ -7,7 +7,12 @@ from governance.models.approvals import (
     ApprovalRoute,
     ApprovalStep,
 )
-from governance.models.consents import ConsentEvent, ConsentRecord
+from governance.models.consents import (
+    ConsentEvent,
+    ConsentReceipt,
+    ConsentRecord,
+    ProcessingActivity,
+)
 from governance.models.contracts import ContractReading, Countersignature, LicenceTemplate
 from governance.models.documents import Document
 from governance.models.duties import Duty
@@ -21,6 +26,7 @@ from governance.models.enforcement import (
 from governance.models.experts import Anchor, Build, Expert, ExpertRevision, Finding
 from governance.models.followups import Certificate, FollowUp
 from governance.models.holds import ClockPause, LegalHold
+from governance.models.invitations import Invitation
 from governance.models.licences import Corpus, Ending, Licence
 from governance.models.log import LogCheckpoint, LogLeaf, StagedEvent
 from governance.models.notices import (
@@ -31,10 +37,18 @@ from governance.models.notices import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from governance.models.owners import Account, ApiKey, Consumer, DataOwner, Membership
+from governance.models.owners import (
+    Account,
+    ApiKey,
+    Consumer,
+    DataOwner,
+    Membership,
+    OwnerChange,
+)
 from governance.models.preferences import SavedFilter
 from governance.models.quotas import Quota, QuotaSlice
 from governance.models.statements import Statement, StatementRemark
+from governance.models.suppression import Suppression, SuppressionLift
 from governance.models.usage import UsageRecord
 
 __all__ = [
@@ -50,6 +64,7 @@ __all__ = [
     "Certificate",
     "ClockPause",
     "ConsentEvent",
+    "ConsentReceipt",
     "ConsentRecord",
     "Consumer",
     "ContractReading",
@@ -65,6 +80,7 @@ __all__ = [
     "ExpertRevision",
     "Finding",
     "FollowUp",
+    "Invitation",
     "LegalHold",
     "Licence",
     "LicenceTemplate",
@@ -74,7 +90,9 @@ __all__ = [
     "Notice",
     "NoticeCursor",
     "NoticePreference",
+    "OwnerChange",
     "PolicySnapshot",
+    "ProcessingActivity",
     "Quota",
     "QuotaSlice",
     "RunnerLease",
@@ -82,6 +100,8 @@ __all__ = [
     "StagedEvent",
     "Statement",
     "StatementRemark",
+    "Suppression",
+    "SuppressionLift",
     "UsageRecord",
     "WebhookAttempt",
     "WebhookDelivery",

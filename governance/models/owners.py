@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.postgres.constraints import ExclusionConstraint
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Q, Value, When
 
-from governance.models.columns import identity, instant, words
-from governance.vocabulary import RecipientClass, Role
+from governance.models.columns import append_only, identity, instant, words
+from governance.vocabulary import (
+    ConsumerStatus,
+    OwnerRole,
+    OwnerStatus,
+    RecipientClass,
+    Role,
+    Sector,
+)
 
 
 class AccountManager(UserManager["Account"]):
@@ -71,9 +79,31 @@ class DataOwner(models.Model):
     id = identity()
     slug = models.SlugField(max_length=64, unique=True)
     legal_name = models.CharField(max_length=200)
+    name_key = models.CharField(
+        max_length=200, blank=True, db_index=True, help_text="the name as compared for duplicates"
+    )
     jurisdiction = models.CharField(max_length=2, help_text="ISO 3166-1 alpha-2 country code")
+    status = models.CharField(
+        max_length=16, choices=OwnerStatus.choices(), default=OwnerStatus.ACTIVE
+    )
+    registry_name = models.CharField(max_length=100, blank=True)
     registry_number = models.CharField(max_length=64, blank=True)
+    postal_address = models.TextField(blank=True)
+    contact_name = models.CharField(max_length=200, blank=True)
     contact_email = models.EmailField(blank=True)
+    dpo_name = models.CharField(max_length=200, blank=True)
+    dpo_email = models.EmailField(blank=True)
+    signatory_name = models.CharField(max_length=200, blank=True)
+    signatory_role = models.CharField(max_length=100, blank=True)
+    signatory_email = models.EmailField(blank=True)
+    authority = models.ForeignKey(
+        "governance.Document",
+        on_delete=models.PROTECT,
+        related_name="+",
+        null=True,
+        blank=True,
+        help_text="what shows that the signatory may sign",
+    )
     registered_at = instant()
 
     class Meta:
@@ -82,6 +112,9 @@ class DataOwner(models.Model):
             models.CheckConstraint(
                 name="owner_jurisdiction_is_a_country",
                 condition=Q(jurisdiction__regex="^[A-Z]{2}$"),
+            ),
+            models.CheckConstraint(
+                name="owner_status_is_known", condition=Q(status__in=list(OwnerStatus))
             ),
             models.UniqueConstraint(
                 name="owner_registry_number_once_a_country",
@@ -94,6 +127,36 @@ class DataOwner(models.Model):
         return self.legal_name
 
 
+class OwnerChange(models.Model):
+    """How an owner stood from an instant on. Append-only; the newest up to then tells "as of"."""
+
+    id = identity()
+    owner = models.ForeignKey(DataOwner, on_delete=models.PROTECT, related_name="changes")
+    facts = models.JSONField(help_text="every fact as it stands after the change")
+    changed = words()
+    reason = models.TextField(blank=True)
+    by = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", null=True)
+    at = instant()
+
+    class Meta:
+        ordering = ("at", "id")
+        triggers = append_only("owner_change")
+        indexes = [models.Index(name="owner_change_as_of", fields=["owner", "-at"])]
+
+    def __str__(self) -> str:
+        return f"{self.owner}: {', '.join(self.changed) or 'registered'}"
+
+
+# A person is of one kind: speaks for owners, audits, or works here. NIST calls it static separation
+# of duty (INCITS 359-2004, 6.3); the database holds it, because two requests may race.
+_KIND_OF_ROLE = Case(
+    When(role=Role.OWNER, then=Value(1)),
+    When(role=Role.AUDITOR, then=Value(2)),
+    default=Value(3),
+    output_field=models.IntegerField(),
+)
+
+
 class Membership(models.Model):
     """A role a person holds: for one data owner, or on our staff."""
 
@@ -103,17 +166,22 @@ class Membership(models.Model):
     owner = models.ForeignKey(
         DataOwner, on_delete=models.PROTECT, related_name="memberships", null=True, blank=True
     )
+    owner_role = models.CharField(max_length=16, choices=OwnerRole.choices(), blank=True)
     since_at = instant()
 
     class Meta:
         constraints = [
             models.CheckConstraint(
                 name="membership_owner_role_names_an_owner",
-                condition=Q(role=Role.OWNER, owner__isnull=False)
-                | (~Q(role=Role.OWNER) & Q(owner__isnull=True)),
+                condition=Q(role=Role.OWNER, owner__isnull=False, owner_role__in=list(OwnerRole))
+                | (~Q(role=Role.OWNER) & Q(owner__isnull=True, owner_role="")),
             ),
             models.UniqueConstraint(
                 name="membership_once", fields=["account", "role", "owner"], nulls_distinct=False
+            ),
+            ExclusionConstraint(
+                name="membership_is_of_one_kind",
+                expressions=[("account", "="), (_KIND_OF_ROLE, "<>")],
             ),
         ]
 
@@ -127,8 +195,15 @@ class Consumer(models.Model):
     id = identity()
     slug = models.SlugField(max_length=64, unique=True)
     name = models.CharField(max_length=200)
+    status = models.CharField(
+        max_length=16, choices=ConsumerStatus.choices(), default=ConsumerStatus.ACTIVE
+    )
+    registry_name = models.CharField(max_length=100, blank=True)
+    registry_number = models.CharField(max_length=64, blank=True)
+    contact_name = models.CharField(max_length=200, blank=True)
+    contact_email = models.EmailField(blank=True)
     territory = models.CharField(max_length=2, help_text="ISO 3166-1 alpha-2 country code")
-    sector = models.CharField(max_length=64, blank=True)
+    sector = models.CharField(max_length=64, choices=Sector.choices(), blank=True)
     recipient_class = models.CharField(
         max_length=16, choices=RecipientClass.choices(), default=RecipientClass.COMMERCIAL
     )
@@ -140,6 +215,12 @@ class Consumer(models.Model):
             models.CheckConstraint(
                 name="consumer_territory_is_a_country", condition=Q(territory__regex="^[A-Z]{2}$")
             ),
+            models.CheckConstraint(
+                name="consumer_sector_is_known", condition=Q(sector__in=["", *Sector])
+            ),
+            models.CheckConstraint(
+                name="consumer_status_is_known", condition=Q(status__in=list(ConsumerStatus))
+            ),
         ]
 
     def __str__(self) -> str:
@@ -147,13 +228,20 @@ class Consumer(models.Model):
 
 
 class ApiKey(models.Model):
-    """A consumer's credential. Only its digest is kept; the secret is shown once."""
+    """A consumer's credential. Only keyed digests are kept; a secret is shown once.
+
+    While a rotation overlaps, the secret before it still opens the key until `previous_until`.
+    """
 
     id = identity()
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="api_keys")
     label = models.CharField(max_length=100)
     prefix = models.CharField(max_length=16, unique=True)
     secret_digest = models.CharField(max_length=64)
+    previous_digest = models.CharField(max_length=64, blank=True)
+    previous_until = models.DateTimeField(null=True, blank=True)
+    rotated_at = models.DateTimeField(null=True, blank=True)
+    scopes = words(null=True)
     purposes = words()
     issued_at = instant()
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -162,6 +250,13 @@ class ApiKey(models.Model):
 
     class Meta:
         ordering = ("-issued_at",)
+        constraints = [
+            models.CheckConstraint(
+                name="api_key_overlap_has_an_end",
+                condition=Q(previous_digest="", previous_until=None)
+                | (~Q(previous_digest="") & Q(previous_until__isnull=False)),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.prefix}… ({self.label})"

@@ -16,7 +16,7 @@ from governance.errors import InvalidTerms
 from governance.log import events
 from governance.models import Account, ApiKey, Consumer
 from governance.services.owners import check_country
-from governance.vocabulary import EventTag, Purpose
+from governance.vocabulary import EventTag, Purpose, Sector
 
 PREFIX_CHARACTERS = 10
 LAST_USE_PRECISION_S = 60.0
@@ -50,6 +50,7 @@ def register(
         InvalidTerms: not a country code, or the name is taken.
     """
     check_country(territory, field="territory")
+    named = Sector.named(sector)
     slug = slug or slugify(name)[:64]
     if not slug or Consumer.objects.filter(slug=slug).exists():
         raise InvalidTerms(
@@ -57,7 +58,7 @@ def register(
             fields={"name": "A consumer of this name is registered already."},
         )
     consumer = Consumer.objects.create(
-        slug=slug, name=name, territory=territory, sector=sector, registered_at=at
+        slug=slug, name=name, territory=territory, sector=named or "", registered_at=at
     )
     events.stage(
         EventTag.CONSUMER_REGISTERED,

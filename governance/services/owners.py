@@ -10,7 +10,7 @@ from django.utils.text import slugify
 from governance.errors import InvalidTerms
 from governance.log import events
 from governance.models import Account, DataOwner, Membership
-from governance.vocabulary import EventTag, Role
+from governance.vocabulary import EventTag, OwnerRole, Role
 
 
 def open_account(email: str, *, full_name: str, password: str | None = None) -> Account:
@@ -109,7 +109,10 @@ def _member(
     account: Account, role: Role, owner: DataOwner | None, by: Account | None, at: datetime
 ) -> Membership:
     membership, is_new = Membership.objects.get_or_create(
-        account=account, role=role, owner=owner, defaults={"since_at": at}
+        account=account,
+        role=role,
+        owner=owner,
+        defaults={"since_at": at, "owner_role": OwnerRole.ADMIN if owner else ""},
     )
     if is_new:
         events.stage(

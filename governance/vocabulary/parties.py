@@ -14,6 +14,70 @@ class Role(Labelled):
     AUDITOR = "auditor"
 
 
+class OwnerRole(Labelled):
+    """What a member may do for a data owner. Every member may withdraw."""
+
+    ADMIN = "admin"
+    SIGNATORY = "signatory"
+    VIEWER = "viewer"
+
+    @property
+    def may_bind(self) -> bool:
+        """Whether this member may sign for the owner: consent, countersign, invite."""
+        return self is not OwnerRole.VIEWER
+
+
+class OwnerStatus(Labelled):
+    """Where a data owner stands with us."""
+
+    PROSPECT = "prospect"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    LEFT = "left"
+
+    @property
+    def moves(self) -> frozenset[OwnerStatus]:
+        """The states it may lawfully move to. Who left comes back as a prospect."""
+        return _OWNER_MOVES[self]
+
+
+_OWNER_MOVES = {
+    OwnerStatus.PROSPECT: frozenset({OwnerStatus.ACTIVE, OwnerStatus.LEFT}),
+    OwnerStatus.ACTIVE: frozenset({OwnerStatus.SUSPENDED, OwnerStatus.LEFT}),
+    OwnerStatus.SUSPENDED: frozenset({OwnerStatus.ACTIVE, OwnerStatus.LEFT}),
+    OwnerStatus.LEFT: frozenset({OwnerStatus.PROSPECT}),
+}
+
+
+class ConsumerStatus(Labelled):
+    """Whether a consumer may ask; a suspended or closed one's keys open nothing."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    CLOSED = "closed"
+
+    @property
+    def moves(self) -> frozenset[ConsumerStatus]:
+        """The states it may lawfully move to. Closed is for good."""
+        return _CONSUMER_MOVES[self]
+
+
+_CONSUMER_MOVES = {
+    ConsumerStatus.ACTIVE: frozenset({ConsumerStatus.SUSPENDED, ConsumerStatus.CLOSED}),
+    ConsumerStatus.SUSPENDED: frozenset({ConsumerStatus.ACTIVE, ConsumerStatus.CLOSED}),
+    ConsumerStatus.CLOSED: frozenset(),
+}
+
+
+class KeyScope(Labelled):
+    """An endpoint of the gateway that a key may call."""
+
+    MODELS = "models"
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    RECEIPTS = "receipts"
+
+
 class RecipientClass(Labelled):
     """What kind of organisation a consumer is (the user classes of RSL 1.0)."""
 

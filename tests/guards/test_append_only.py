@@ -10,6 +10,7 @@ from governance.models import (
     Certificate,
     ClockPause,
     ConsentEvent,
+    ConsentReceipt,
     ConsentRecord,
     ContractReading,
     Countersignature,
@@ -17,6 +18,10 @@ from governance.models import (
     LicenceTemplate,
     LogCheckpoint,
     LogLeaf,
+    OwnerChange,
+    ProcessingActivity,
+    Suppression,
+    SuppressionLift,
 )
 from governance.services import documents
 from tests import factories
@@ -25,6 +30,11 @@ from tests.factories import NOW, digest_of
 pytestmark = pytest.mark.django_db
 
 PROMISED = {
+    "SuppressionLift",
+    "Suppression",
+    "ProcessingActivity",
+    "OwnerChange",
+    "ConsentReceipt",
     "Certificate",
     "ClockPause",
     "ConsentEvent",
@@ -57,6 +67,18 @@ def consent_record():
     )
 
 
+def consent_receipt():
+    record = consent_record()
+    event = ConsentEvent.objects.create(record=record, kind="given", method="page")
+    return ConsentReceipt.objects.create(
+        record=record, event=event, envelope="{}", digest=digest_of("receipt")
+    )
+
+
+def suppression():
+    return Suppression.objects.create(keyed_hash=digest_of("kept"), kind="weights")
+
+
 def contract_reading():
     document = documents.store(b"signed", name="a", media_type="text/plain", by=None, at=NOW)
     licence = factories.licence(contract_digest=document.digest)
@@ -81,6 +103,15 @@ def countersignature():
 
 
 ROWS = {
+    "ConsentReceipt": consent_receipt,
+    "OwnerChange": lambda: OwnerChange.objects.create(owner=factories.owner(), facts={}),
+    "ProcessingActivity": lambda: ProcessingActivity.objects.create(
+        expert=factories.expert(), activity="train", lawful_basis="public_domain"
+    ),
+    "Suppression": suppression,
+    "SuppressionLift": lambda: SuppressionLift.objects.create(
+        suppression=suppression(), by=factories.account()
+    ),
     "Certificate": lambda: Certificate.objects.create(
         withdrawal=factories.withdrawal(), stage="blocked", envelope="{}", digest=digest_of("c")
     ),
