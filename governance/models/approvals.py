@@ -95,7 +95,8 @@ class ApprovalRequest(models.Model):
     """One thing somebody asks for, bound to the digest of exactly what was asked.
 
     `content` is what the digest is over, for whoever reads it years later. A request returned for
-    change goes on in the next `round` with a new digest, steps and deadline; its thread stays.
+    change goes on in the next `round` with a new digest, steps and deadline: what its requester
+    asks for next in the same `thread` (a corpus, an expert, a consumer) is the same request.
     `due_at` is the deadline of the step it is at; while `paused_at` is set the clock stands.
     `spent_at`: an approval to be used once (an api_key) has been used.
     """
@@ -104,6 +105,7 @@ class ApprovalRequest(models.Model):
     kind = models.CharField(max_length=16, choices=ApprovalKind.choices())
     subject_kind = models.CharField(max_length=16)
     subject_id = models.CharField(max_length=64)
+    thread = models.CharField(max_length=80)
     title = models.CharField(max_length=200)
     content = models.JSONField(default=dict)
     digest = sha256()
