@@ -5,9 +5,10 @@ replayed years later. The rules, in order of weight:
 
 1. The public expert is always allowed and never listed.
 2. Deny overrides: what bars an expert (withdrawn, suspended, unreadable, not audited, another
-   revision, an excluded consumer) bars it whatever a licence grants.
-3. Default deny: an expert is allowed when at least one licence fits in *every* dimension. A
-   purpose, consumer or territory that policy does not know fits none.
+   revision) and what any licence prohibits (answering, a purpose with all below it, a consumer, a
+   territory, a sector) bars it whatever another licence grants.
+3. Default deny: an expert is allowed when at least one licence fits in *every* dimension and has
+   quota left. A purpose, consumer, territory, kind or sector that policy does not know fits none.
 4. Deny on error: terms that cannot be read darken exactly their expert.
 5. All reasons: no dimension is skipped because another one already denies.
 """
@@ -19,36 +20,52 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import compress
 from operator import not_
+from typing import NamedTuple
 
-from governance.policy.masks import LANE_BITS, PLACE, WHYS, Layer, Masks, microseconds
+from governance.policy.masks import (
+    DIMENSIONS,
+    LANE_BITS,
+    PLACE,
+    WHYS,
+    Layer,
+    Masks,
+    microseconds,
+)
 from governance.policy.terms import is_consumer, is_territory
 from governance.policy.types import Ask, Decision, Denied, Permitted, Snapshot
-from governance.vocabulary import PUBLIC_EXPERT, Why
+from governance.vocabulary import PUBLIC_EXPERT, RecipientClass, Sector, Why
 
 # Reasons travel as their place in the vocabulary: members of an enumeration hash slowly.
 _WITHDRAWN, _SUSPENDED = PLACE[Why.WITHDRAWN], PLACE[Why.SUSPENDED]
-_NO_LICENCE, _PURPOSE, _CONSUMER = PLACE[Why.NO_LICENCE], PLACE[Why.PURPOSE], PLACE[Why.CONSUMER]
-_JURISDICTION, _NOT_YET, _EXPIRED = PLACE[Why.JURISDICTION], PLACE[Why.NOT_YET], PLACE[Why.EXPIRED]
-_AUDIT, _REVISION, _EXCLUDED = (
-    PLACE[Why.AUDIT],
-    PLACE[Why.REVISION],
-    PLACE[Why.EXCLUDED_BY_REQUEST],
-)
+_NO_LICENCE, _NOT_YET, _EXPIRED = PLACE[Why.NO_LICENCE], PLACE[Why.NOT_YET], PLACE[Why.EXPIRED]
+_QUOTA, _EXCLUDED = PLACE[Why.QUOTA], PLACE[Why.EXCLUDED_BY_REQUEST]
+
+_RECIPIENT_CLASSES = frozenset(("", *(known.value for known in RecipientClass)))
+_SECTORS = frozenset(("", *(known.value for known in Sector)))
 
 _Reasons = list[tuple[int, int]]
 """A reason by its place, and the experts it holds for."""
 
 
-def decide(snapshot: Snapshot, ask: Ask, at: datetime) -> Decision:
+def decide(
+    snapshot: Snapshot, ask: Ask, at: datetime, *, exhausted: frozenset[str] = frozenset()
+) -> Decision:
     """What `ask` may use at `at`, with every reason for every expert it may not use.
+
+    Args:
+        exhausted: references of licences whose quota is used up; they cover nothing.
 
     Raises:
         ValueError: `at` carries no offset.
     """
     masks = snapshot.masks
-    now = microseconds(at)
-    reasons = [*_from_standings(masks, now), *_from_licences(masks, ask, now)]
-    reasons.append((_EXCLUDED, _named(masks, ask.exclude)))
+    said, now = Said.by(ask), microseconds(at)
+    reasons = [
+        *_from_standings(masks, said, now),
+        *_from_prohibitions(masks, said, now),
+        *_from_licences(masks, said, now, exhausted),
+        (_EXCLUDED, _named(masks, ask.exclude)),
+    ]
     codes = _codes(masks, reasons)
     denied = {name: _MEANINGS[code] for name, code in zip(masks.bits, codes, strict=True) if code}
     unmet = _unmet(masks, ask, denied)
@@ -60,9 +77,30 @@ def decide(snapshot: Snapshot, ask: Ask, at: datetime) -> Decision:
     return Permitted(snapshot.policy_epoch, allowed, denied)
 
 
-def _from_standings(masks: Masks, now: int) -> _Reasons:
+class Said(NamedTuple):
+    """What a request says in each of `DIMENSIONS`; None where policy does not know the word."""
+
+    purpose: str | None
+    consumer: str | None
+    territory: str | None
+    recipient_class: str | None
+    sector: str | None
+
+    @classmethod
+    def by(cls, ask: Ask) -> Said:
+        """What `ask` says."""
+        return cls(
+            str(ask.purpose),
+            ask.consumer if is_consumer(ask.consumer) else None,
+            ask.territory if is_territory(ask.territory) else None,
+            str(ask.recipient_class) if ask.recipient_class in _RECIPIENT_CLASSES else None,
+            str(ask.sector) if ask.sector in _SECTORS else None,
+        )
+
+
+def _from_standings(masks: Masks, said: Said, now: int) -> _Reasons:
     """What bars an expert whatever its licences say."""
-    _, _, ended, suspended, withdrawn = masks.standings.at(now)
+    _, _, ended, suspended, withdrawn = masks.standings.at(now, said.purpose, said.consumer)
     return [
         *masks.barred,
         (_NO_LICENCE, masks.unlicensed),
@@ -72,47 +110,52 @@ def _from_standings(masks: Masks, now: int) -> _Reasons:
     ]
 
 
-def _from_licences(masks: Masks, ask: Ask, now: int) -> _Reasons:
-    """Why each expert that no licence covers is not covered, and prohibitions."""
-    purpose = str(ask.purpose)
-    consumer = ask.consumer if is_consumer(ask.consumer) else None
-    territory = ask.territory if is_territory(ask.territory) else None
+def _from_prohibitions(masks: Masks, said: Said, now: int) -> _Reasons:
+    """What any licence of an expert forbids while its written period lasts."""
+    found = [(_NO_LICENCE, masks.unanswerable.at(now)[0])]
+    for place, word, prohibited in zip(DIMENSIONS, said, masks.prohibited, strict=True):
+        if word is not None and word in prohibited:
+            found.append((place, prohibited[word].at(now)[0]))
+    return found
+
+
+def _from_licences(masks: Masks, said: Said, now: int, exhausted: frozenset[str]) -> _Reasons:
+    """Why each expert that no licence covers is not covered."""
     found: _Reasons = []
-    covered = forbidden = 0
+    covered = 0
     for layer in masks.layers:
-        failures = _failures(layer, purpose, consumer, territory, now)
-        failed = 0
-        for _, mask in failures:
-            failed |= mask
-        covered |= layer.present & ~failed
+        failures = failures_of(layer, said, now, exhausted)
+        covered |= covered_by(layer, failures)
         found += failures
-        if consumer is not None and consumer in layer.excluded:
-            not_yet, over, _, _, _ = layer.timeline.at(now)
-            forbidden |= layer.excluded[consumer] & ~not_yet & ~over
-    uncovered = [(place, mask & ~covered) for place, mask in found]
-    return [*uncovered, (_CONSUMER, forbidden)]
+    return [(place, mask & ~covered) for place, mask in found]
 
 
-def _failures(
-    layer: Layer, purpose: str, consumer: str | None, territory: str | None, now: int
-) -> _Reasons:
+def failures_of(layer: Layer, said: Said, now: int, exhausted: frozenset[str]) -> _Reasons:
     """For each dimension, the experts whose grant in this layer does not fit."""
-    present = layer.present
-    consumers = 0 if consumer is None else layer.any_consumer | layer.consumers.get(consumer, 0)
-    consumers &= ~layer.excluded.get(consumer or "", 0)
-    lands = 0 if territory is None else layer.any_territory | layer.territories.get(territory, 0)
-    not_yet, over, ended, suspended, withdrawn = layer.timeline.at(now)
+    not_yet, over, ended, suspended, withdrawn = layer.schedule.at(now, said.purpose, said.consumer)
+    spent = 0
+    for reference in exhausted:
+        spent |= layer.licences.get(reference, 0)
     return [
-        (_PURPOSE, present & ~layer.purposes.get(purpose, 0)),
-        (_CONSUMER, present & ~consumers),
-        (_JURISDICTION, present & ~lands),
+        *(
+            (place, layer.present & ~dimension.fitting(word))
+            for place, dimension, word in zip(DIMENSIONS, layer.dimensions, said, strict=True)
+        ),
+        *layer.failed,
         (_NOT_YET, not_yet),
         (_EXPIRED, over | ended),
         (_SUSPENDED, suspended),
         (_WITHDRAWN, withdrawn),
-        (_AUDIT, layer.audit_failed),
-        (_REVISION, layer.other_revision),
+        (_QUOTA, spent),
     ]
+
+
+def covered_by(layer: Layer, failures: _Reasons) -> int:
+    """The experts whose grant in this layer fails in nothing."""
+    failed = 0
+    for _, mask in failures:
+        failed |= mask
+    return layer.present & ~failed
 
 
 def _named(masks: Masks, names: Iterable[str]) -> int:

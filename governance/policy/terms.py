@@ -9,21 +9,39 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
-from governance.vocabulary import ExpertState, Instrument, Purpose, Use, Verdict
+from governance.vocabulary import (
+    ExpertState,
+    Instrument,
+    Purpose,
+    RecipientClass,
+    Sector,
+    TerritoryGroup,
+    Use,
+    Verdict,
+)
+
+_Word = TypeVar("_Word", bound=StrEnum)
+_Read = TypeVar("_Read")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TERRITORY = re.compile(r"[A-Z]{2}")
 _CONSUMER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_GROUP_CODES = frozenset(group.value for group in TerritoryGroup)
 
 
 def is_territory(code: object) -> bool:
-    """Whether `code` has the shape of an ISO 3166-1 alpha-2 code."""
-    return isinstance(code, str) and _TERRITORY.fullmatch(code) is not None
+    """Whether `code` has the shape of an ISO 3166-1 alpha-2 code and names no group of them."""
+    return (
+        isinstance(code, str)
+        and _TERRITORY.fullmatch(code) is not None
+        and code not in _GROUP_CODES
+    )
 
 
 def is_consumer(slug: object) -> bool:
@@ -55,11 +73,18 @@ class BuildRef:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A legal act that bars use from `starts_at` until `ends_at` (exclusive; None is for good)."""
+    """A legal act that bars use from `starts_at` until `ends_at` (exclusive; None is for good).
+
+    `purposes` and `consumers` narrow what it bars, both at once where both are named; None is all.
+    A purpose stands for everything below it in the tree. Consumers in `spares` are not barred.
+    """
 
     instrument: Instrument
     starts_at: datetime
     ends_at: datetime | None = None
+    purposes: frozenset[Purpose] | None = None
+    consumers: frozenset[str] | None = None
+    spares: frozenset[str] = frozenset()
 
     def to_body(self) -> dict[str, Any]:
         """The JSON form."""
@@ -67,6 +92,9 @@ class Stop:
             "instrument": self.instrument.value,
             "starts_at": _written(self.starts_at),
             "ends_at": None if self.ends_at is None else _written(self.ends_at),
+            "purposes": _sorted_or_none(self.purposes),
+            "consumers": _sorted_or_none(self.consumers),
+            "spares": _sorted(self.spares),
         }
 
 
@@ -74,11 +102,15 @@ class Stop:
 class Grant:
     """One licence version as it bears on one expert.
 
-    `consumers` and `territories`: None means any. `ends_at` is exclusive, None is open-ended.
-    `revision` binds the grant to one expert digest; None is any revision. A consumer in
-    `excluded_consumers` is barred from the expert for the whole written period of this licence,
-    whatever another licence says and whatever act ended this one early: a prohibition must not
-    be lifted by ending the licence that holds it.
+    Of what it permits: a purpose covers everything below it in the tree; None means any in
+    `consumers`, `recipient_classes`, `sectors` and `territories`; territories are countries, groups
+    already spelled out; `ends_at` is exclusive, None is open-ended; `revision` binds the grant to
+    one expert digest, None is any.
+
+    What it prohibits (`prohibited_*`, `excluded_*`) bars the expert for the whole written period of
+    this licence, whatever another licence says and whatever act ended this one early: a
+    prohibition must not be lifted by ending the licence that holds it. A prohibited purpose takes
+    everything below it along.
     """
 
     licence: str
@@ -87,9 +119,15 @@ class Grant:
     purposes: frozenset[Purpose]
     starts_at: datetime
     ends_at: datetime | None = None
+    prohibited_uses: frozenset[Use] = frozenset()
+    prohibited_purposes: frozenset[Purpose] = frozenset()
     consumers: frozenset[str] | None = None
     excluded_consumers: frozenset[str] = frozenset()
+    recipient_classes: frozenset[RecipientClass] | None = None
+    sectors: frozenset[Sector] | None = None
+    excluded_sectors: frozenset[Sector] = frozenset()
     territories: frozenset[str] | None = None
+    excluded_territories: frozenset[str] = frozenset()
     max_extraction_rate: float = 0.01
     revision: str | None = None
     stops: tuple[Stop, ...] = ()
@@ -100,12 +138,18 @@ class Grant:
             "licence": self.licence,
             "expert": self.expert,
             "uses": _sorted(self.uses),
+            "prohibited_uses": _sorted(self.prohibited_uses),
             "purposes": _sorted(self.purposes),
+            "prohibited_purposes": _sorted(self.prohibited_purposes),
             "starts_at": _written(self.starts_at),
             "ends_at": None if self.ends_at is None else _written(self.ends_at),
-            "consumers": None if self.consumers is None else _sorted(self.consumers),
+            "consumers": _sorted_or_none(self.consumers),
             "excluded_consumers": _sorted(self.excluded_consumers),
-            "territories": None if self.territories is None else _sorted(self.territories),
+            "recipient_classes": _sorted_or_none(self.recipient_classes),
+            "sectors": _sorted_or_none(self.sectors),
+            "excluded_sectors": _sorted(self.excluded_sectors),
+            "territories": _sorted_or_none(self.territories),
+            "excluded_territories": _sorted(self.excluded_territories),
             "max_extraction_rate": self.max_extraction_rate,
             "revision": self.revision,
             "stops": [stop.to_body() for stop in self.stops],
@@ -156,20 +200,30 @@ class Gap:
 
 
 def read_grant(expert: str, licence: str, terms: Mapping[str, Any]) -> Grant | Gap:
-    """The grant that `terms` (fields of `Grant`, as columns or as JSON) make, or the gap."""
+    """The grant that `terms` (fields of `Grant`, as columns or as JSON) make, or the gap.
+
+    Every field but `stops` must be there: a prohibition that is missing is not one that was never
+    made.
+    """
     try:
         grant = Grant(
             licence=licence,
             expert=expert,
-            uses=frozenset(Use(use) for use in _listed(terms["uses"])),
-            purposes=frozenset(Purpose(purpose) for purpose in _listed(terms["purposes"])),
+            uses=_members(terms["uses"], Use),
+            prohibited_uses=_members(terms["prohibited_uses"], Use),
+            purposes=_members(terms["purposes"], Purpose),
+            prohibited_purposes=_members(terms["prohibited_purposes"], Purpose),
             starts_at=_instant(terms["starts_at"]),
-            ends_at=_instant_or_none(terms.get("ends_at")),
-            consumers=_codes_or_any(terms["consumers"], is_consumer),
-            excluded_consumers=_codes(terms.get("excluded_consumers", ()), is_consumer),
-            territories=_codes_or_any(terms["territories"], is_territory),
+            ends_at=_instant_or_none(terms["ends_at"]),
+            consumers=_or_any(terms["consumers"], _consumers),
+            excluded_consumers=_consumers(terms["excluded_consumers"]),
+            recipient_classes=_or_any(terms["recipient_classes"], _recipients),
+            sectors=_or_any(terms["sectors"], _sectors),
+            excluded_sectors=_sectors(terms["excluded_sectors"]),
+            territories=_or_any(terms["territories"], _countries),
+            excluded_territories=_countries(terms["excluded_territories"]),
             max_extraction_rate=_share(terms["max_extraction_rate"]),
-            revision=_digest_or_none(terms.get("revision")),
+            revision=_digest_or_none(terms["revision"]),
             stops=_stops(terms.get("stops", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -205,6 +259,10 @@ def _sorted(codes: Iterable[str]) -> list[str]:
     return sorted(str(code) for code in codes)
 
 
+def _sorted_or_none(codes: Iterable[str] | None) -> list[str] | None:
+    return None if codes is None else _sorted(codes)
+
+
 def _written(at: datetime) -> str:
     return at.astimezone(UTC).isoformat()
 
@@ -226,16 +284,45 @@ def _listed(found: object) -> Iterable[Any]:
     return found
 
 
-def _codes(found: object, is_one: Any) -> frozenset[str]:
-    codes = list(_listed(found))
-    odd = [code for code in codes if not is_one(code)]
+def _members(found: object, known: type[_Word]) -> frozenset[_Word]:
+    return frozenset(known(word) for word in _listed(found))
+
+
+def _recipients(found: object) -> frozenset[RecipientClass]:
+    return _members(found, RecipientClass)
+
+
+def _sectors(found: object) -> frozenset[Sector]:
+    named = {str(word): Sector.named(str(word)) for word in _listed(found)}
+    odd = [word for word, sector in named.items() if sector is None]
     if odd:
-        raise ValueError(f"expected codes of the right shape, found {odd[0]!r}")
-    return frozenset(codes)
+        raise ValueError(f"expected sectors of NACE Rev. 2, found {odd[0]!r}")
+    return frozenset(sector for sector in named.values() if sector is not None)
 
 
-def _codes_or_any(found: object, is_one: Any) -> frozenset[str] | None:
-    return None if found is None else _codes(found, is_one)
+def _consumers(found: object) -> frozenset[str]:
+    return frozenset(_checked(slug, is_consumer(slug)) for slug in _listed(found))
+
+
+def _countries(found: object) -> frozenset[str]:
+    """The countries, each group spelled out: who joins it later does not change an old policy."""
+    countries: set[str] = set()
+    for code in _listed(found):
+        if code in _GROUP_CODES:
+            countries |= TerritoryGroup(code).countries
+        else:
+            countries.add(_checked(code, is_territory(code)))
+    return frozenset(countries)
+
+
+def _checked(code: Any, has_shape: bool) -> str:
+    if not has_shape:
+        raise ValueError(f"expected codes of the right shape, found {code!r}")
+    return str(code)
+
+
+def _or_any(found: object, read: Callable[[object], _Read]) -> _Read | None:
+    return None if found is None else read(found)
 
 
 def _share(found: Any) -> float:
@@ -267,8 +354,13 @@ def _stop(found: Any) -> Stop:
     stop = Stop(
         instrument=Instrument(fields["instrument"]),
         starts_at=_instant(fields["starts_at"]),
-        ends_at=_instant_or_none(fields.get("ends_at")),
+        ends_at=_instant_or_none(fields["ends_at"]),
+        purposes=_or_any(fields["purposes"], lambda named: _members(named, Purpose)),
+        consumers=_or_any(fields["consumers"], _consumers),
+        spares=_consumers(fields["spares"]),
     )
+    if frozenset() in (stop.purposes, stop.consumers):
+        raise ValueError("expected a stop to name what it bars or to bar all, found it names none")
     if stop.ends_at is not None and stop.ends_at <= stop.starts_at:
         raise ValueError("expected a stop that ends after it starts, found one that does not")
     return stop

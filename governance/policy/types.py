@@ -44,7 +44,11 @@ __all__ = [
     "read_standing",
 ]
 
-BODY_VERSION = 1
+BODY_VERSION = 2
+"""Raised whenever a body says something an older reader would not heed; such a reader refuses it.
+
+2: prohibitions, kinds of organisations, sectors, acts with a scope.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,8 @@ def _check_version(version: object) -> None:
 class Ask:
     """Who asks, why, and from where; `exclude` and `require` name experts and only narrow.
 
-    Prompts are no part of it and never will be.
+    `sector` and `recipient_class` are empty where the consumer has not said: that fits licences
+    which do not ask. Prompts are no part of it and never will be.
     """
 
     consumer: str
@@ -139,6 +144,8 @@ class Ask:
     territory: str
     exclude: frozenset[str] = frozenset()
     require: frozenset[str] = frozenset()
+    sector: str = ""
+    recipient_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)

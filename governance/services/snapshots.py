@@ -160,19 +160,28 @@ def grants(build: Build, at: datetime) -> Iterator[Grant | Gap]:
     )
     for licence in licences:
         fields = {name: getattr(licence, name) for name in _GRANT_FIELDS}
+        fields["revision"] = licence.expert_digest
         fields["stops"] = _stops(licence.endings.all())
         for name in names[licence.corpus_id]:
             yield read_grant(name, licence.reference, fields)
+            for wound_down in _wind_downs(licence, fields):
+                yield read_grant(name, licence.reference, wound_down)
 
 
 _GRANT_FIELDS = (
     "uses",
+    "prohibited_uses",
     "purposes",
+    "prohibited_purposes",
     "starts_at",
     "ends_at",
     "consumers",
     "excluded_consumers",
+    "recipient_classes",
+    "sectors",
+    "excluded_sectors",
     "territories",
+    "excluded_territories",
     "max_extraction_rate",
 )
 
@@ -182,19 +191,48 @@ def _endings() -> Prefetch[str, Any, str]:
     return Prefetch("endings", standing)
 
 
+def _wind_downs(licence: Licence, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The grant as existing consumers keep it, from the end of a notice to the end of wind-down."""
+    endings = list(licence.endings.all())
+    for ending in endings:
+        until = ending.wind_down_until
+        if until is None or not ending.wind_down_consumers:
+            continue
+        ends_at = min(until, licence.ends_at or until)
+        consumers = set(ending.wind_down_consumers)
+        consumers &= consumers if licence.consumers is None else set(licence.consumers)
+        starts_at = max(ending.effective_at, licence.starts_at)
+        if ends_at > starts_at and consumers:
+            yield fields | {
+                "starts_at": starts_at,
+                "ends_at": ends_at,
+                "consumers": sorted(consumers),
+                "stops": _stops(one for one in endings if one is not ending),
+            }
+
+
 def _stops(endings: Iterable[Ending]) -> list[dict[str, Any]]:
-    stops = []
+    """The acts as stops: one each, two where some consumers may wind down first."""
+    stops: list[dict[str, Any]] = []
     for ending in endings:
         lifting = getattr(ending, "lifted_by", None)
         ends_at = lifting.effective_at if lifting else None
-        if ends_at is None or ends_at > ending.effective_at:
-            stops.append(
-                {
-                    "instrument": ending.instrument,
-                    "starts_at": ending.effective_at,
-                    "ends_at": ends_at,
-                }
-            )
+        scope = {"purposes": ending.purposes, "consumers": ending.consumers}
+        act = {"instrument": ending.instrument, **scope}
+        spared, spared_until = ending.wind_down_consumers, ending.wind_down_until
+        steps: list[tuple[datetime, datetime | None, list[str]]]
+        if spared_until is None:
+            steps = [(ending.effective_at, ends_at, [])]
+        else:
+            steps = [
+                (ending.effective_at, min(spared_until, ends_at or spared_until), spared),
+                (spared_until, ends_at, []),
+            ]
+        stops += [
+            {**act, "starts_at": begin, "ends_at": end, "spares": spares}
+            for begin, end, spares in steps
+            if end is None or end > begin
+        ]
     return stops
 
 

@@ -265,9 +265,13 @@ def disagreements(first: int, count: int, judge=decide) -> list[int]:
         if seed % 10 == 0 or seed == first:
             snapshot = worlds.a_snapshot(seed // 10)
             body = snapshot.to_body()
-        ask, at = worlds.an_ask(seed), worlds.an_instant(seed)
-        allowed, denied = oracle.judged(body, ask, at)
-        ours = judge(snapshot, ask, at)
+        ask, at, exhausted = (
+            worlds.an_ask(seed),
+            worlds.an_instant(seed),
+            worlds.some_exhausted(seed),
+        )
+        allowed, denied = oracle.judged(body, ask, at, exhausted)
+        ours = judge(snapshot, ask, at, exhausted=exhausted)
         if [ref.name for ref in ours.allowed] != allowed or dict(ours.denied) != denied:
             found.append(seed)
     return found

@@ -18,12 +18,23 @@ from governance.policy.types import (
     Standing,
     Stop,
 )
-from governance.vocabulary import ExpertState, Instrument, Purpose, Use, Verdict
+from governance.vocabulary import (
+    ExpertState,
+    Instrument,
+    Purpose,
+    RecipientClass,
+    Sector,
+    Use,
+    Verdict,
+)
 from tests.factories import NOW, digest_of
 
 NAMES = ("alder", "birch", "cedar", "doum", "elder")
 CONSUMERS = ("dara", "erik", "fay")
-TERRITORIES = ("DE", "FR", "IE")
+TERRITORIES = ("DE", "FR", "IE", "NO")
+SECTORS = (Sector.J, Sector.M, Sector.Q)
+PROHIBITABLE = (Purpose.COMMERCIAL, Purpose.ADVERTISING, Purpose.RESEARCH, Purpose.JUSTICE)
+EVERYDAY = (Purpose.RESEARCH, Purpose.ACADEMIC_RESEARCH, Purpose.COMMERCIAL, Purpose.ADVERTISING)
 INSTANTS = tuple(NOW + timedelta(days=days) for days in (-20, -10, 0, 10, 20))
 DIGESTS = (digest_of("r1"), digest_of("r2"))
 
@@ -50,7 +61,14 @@ class Chooser:
 def a_stop(choose: Chooser) -> Stop:
     begin = choose.random.randrange(len(INSTANTS) - 1)
     end = choose.one([None, *INSTANTS[begin + 1 :]])
-    return Stop(choose.one(list(Instrument)), INSTANTS[begin], end)
+    return Stop(
+        instrument=choose.one(list(Instrument)),
+        starts_at=INSTANTS[begin],
+        ends_at=end,
+        purposes=frozenset({choose.one(list(Purpose))}) if choose.maybe(0.25) else None,
+        consumers=frozenset({choose.one(CONSUMERS)}) if choose.maybe(0.25) else None,
+        spares=frozenset({choose.one(CONSUMERS)}) if choose.maybe(0.15) else frozenset(),
+    )
 
 
 def a_grant(choose: Chooser, expert: str, number: int) -> Grant:
@@ -59,12 +77,24 @@ def a_grant(choose: Chooser, expert: str, number: int) -> Grant:
         licence=f"L-{number}",
         expert=expert,
         uses=frozenset({Use.ANSWER}) if choose.maybe(0.9) else frozenset({Use.TRAIN}),
-        purposes=choose.some(list(Purpose)),
+        prohibited_uses=frozenset({choose.one([Use.ANSWER, Use.DISTIL])})
+        if choose.maybe(0.06)
+        else frozenset(),
+        purposes=choose.some([*Purpose][::3]) | choose.some(EVERYDAY),
+        prohibited_purposes=frozenset({choose.one(PROHIBITABLE)})
+        if choose.maybe(0.15)
+        else frozenset(),
         starts_at=INSTANTS[begin] if choose.maybe(0.4) else INSTANTS[0],
         ends_at=choose.one(INSTANTS[begin + 1 :]) if choose.maybe(0.4) else None,
         consumers=choose.some(CONSUMERS) if choose.maybe(0.5) else None,
         excluded_consumers=frozenset({choose.one(CONSUMERS)}) if choose.maybe(0.2) else frozenset(),
-        territories=choose.some(TERRITORIES) if choose.maybe(0.5) else None,
+        recipient_classes=choose.some(list(RecipientClass)) if choose.maybe(0.25) else None,
+        sectors=choose.some(SECTORS) if choose.maybe(0.25) else None,
+        excluded_sectors=frozenset({choose.one(SECTORS)}) if choose.maybe(0.15) else frozenset(),
+        territories=choose.usual([None, choose.some(TERRITORIES)], [frozenset({"EU"})]),
+        excluded_territories=frozenset({choose.one([*TERRITORIES, "EEA"])})
+        if choose.maybe(0.12)
+        else frozenset(),
         max_extraction_rate=choose.one([0.0, 0.01, 0.05, 1.0]),
         revision=choose.one(DIGESTS) if choose.maybe(0.1) else None,
         stops=tuple(a_stop(choose) for _ in range(choose.one([0, 0, 0, 1, 2]))),
@@ -107,10 +137,18 @@ def an_ask(seed: int) -> Ask:
     choose = Chooser(seed * 3 + 1)
     return Ask(
         consumer=choose.usual(CONSUMERS, ["mallory", "", "not a slug"]),
-        purpose=choose.usual(list(Purpose), ["sorcery", ""]),
-        territory=choose.usual(TERRITORIES, ["ZZ", "de", ""]),
+        purpose=choose.usual(EVERYDAY, [*Purpose, "sorcery", ""]),
+        territory=choose.usual(TERRITORIES, ["ZZ", "de", "", "EU"]),
         exclude=frozenset(name for name in NAMES if choose.maybe(0.08)),
+        sector=choose.usual([*SECTORS, ""], [Sector.A, "finance", "j"]),
+        recipient_class=choose.usual([*RecipientClass, ""], ["church"]),
     )
+
+
+def some_exhausted(seed: int) -> frozenset[str]:
+    """References of licences whose quota is used up; for most seeds none."""
+    choose = Chooser(seed * 3 + 5)
+    return choose.some(("L-0", "L-1")) if choose.maybe(0.2) else frozenset()
 
 
 def an_instant(seed: int):
