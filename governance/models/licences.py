@@ -54,9 +54,16 @@ class LicenceQuerySet(models.QuerySet["Licence"]):
         return self.approved().exclude(needs_countersignature=True, countersignature__isnull=True)
 
     def in_force(self, at: datetime) -> Self:
-        """Agreed, begun, not run out and not ended at `at`."""
+        """Agreed, begun, not run out and not ended at `at`.
+
+        An ending of only some purposes or consumers leaves it in force for the rest.
+        """
         ended = Ending.objects.filter(
-            licence=models.OuterRef("pk"), effective_at__lte=at, lifts=None
+            licence=models.OuterRef("pk"),
+            effective_at__lte=at,
+            lifts=None,
+            purposes=None,
+            consumers=None,
         ).exclude(lifted_by__effective_at__lte=at)
         return (
             self.agreed()
@@ -179,8 +186,8 @@ class Licence(models.Model):
     state = models.CharField(
         max_length=16, choices=LicenceState.choices(), default=LicenceState.REQUESTED
     )
-    supersedes = models.OneToOneField(
-        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="superseded_by"
+    supersedes = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="successors"
     )
     requested_by = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
     requested_at = instant()
@@ -258,6 +265,11 @@ class Licence(models.Model):
             models.CheckConstraint(
                 name="licence_extraction_rate_is_a_share",
                 condition=Q(max_extraction_rate__gte=0, max_extraction_rate__lte=1),
+            ),
+            models.UniqueConstraint(
+                name="licence_superseded_once",
+                fields=["supersedes"],
+                condition=~Q(state=LicenceState.REJECTED),
             ),
             ExclusionConstraint(
                 name="licence_exclusive_ones_never_overlap",

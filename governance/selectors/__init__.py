@@ -3,6 +3,7 @@
 The number of queries of each never depends on the number of rows; tests hold them to it.
 """
 
+from governance.selectors.licences import as_of, in_force_as_of, versions_of
 from governance.selectors.usage import (
     ConsumerFigures,
     Figures,
@@ -24,11 +25,14 @@ __all__ = [
     "Statement",
     "StatementLine",
     "WithdrawalProgress",
+    "as_of",
     "consumers_of",
     "due_items",
     "expert_figures",
+    "in_force_as_of",
     "owner_experts",
     "runners",
     "statement",
+    "versions_of",
     "withdrawal_progress",
 ]

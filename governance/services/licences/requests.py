@@ -21,10 +21,16 @@ def request(
     *,
     terms: Terms,
     supersedes: Licence | None = None,
+    needs_countersignature: bool = False,
     by: Account,
     at: datetime,
 ) -> Licence:
     """Put terms up for a second person's decision. Nothing is granted yet.
+
+    Args:
+        supersedes: the version these terms replace once they are approved and begin.
+        needs_countersignature: whether approval alone leaves it out of force until the owner has
+            countersigned.
 
     Raises:
         InvalidTerms: with a message for every field that is wrong.
@@ -33,18 +39,14 @@ def request(
     _check_overlap(corpus, terms, supersedes)
     # The corpus row is the lock under which versions are counted.
     corpus = Corpus.objects.select_for_update().select_related("owner").get(pk=corpus.pk)
-    if supersedes is not None and (
-        supersedes.corpus_id != corpus.pk or Licence.objects.filter(supersedes=supersedes).exists()
-    ):
-        raise InvalidTerms(
-            f"expected a licence of {corpus} that nothing supersedes yet, found {supersedes}.",
-            fields={"supersedes": "Choose the newest version of this collection's licence."},
-        )
+    if supersedes is not None:
+        _check_newest(corpus, supersedes)
     number = Licence.objects.filter(corpus=corpus).count() + 1
     licence = Licence.objects.create(
         reference=_reference(corpus, number),
         corpus=corpus,
         supersedes=supersedes,
+        needs_countersignature=needs_countersignature,
         terms_digest=terms_of.digest(corpus, terms),
         requested_by=by,
         requested_at=at,
@@ -55,7 +57,12 @@ def request(
         subject=f"licence:{licence.reference}",
         by=by,
         at=at,
-        details={"corpus": corpus.slug, "terms_digest": licence.terms_digest},
+        details={
+            "corpus": corpus.slug,
+            "terms_digest": licence.terms_digest,
+            "supersedes": supersedes.reference if supersedes else None,
+            "needs_countersignature": needs_countersignature,
+        },
     )
     return licence
 
@@ -63,6 +70,20 @@ def request(
 def _reference(corpus: Corpus, number: int) -> str:
     stem = corpus.slug if len(corpus.slug) <= 24 else f"{corpus.slug[:15]}-{str(corpus.pk)[:8]}"
     return f"{stem}-v{number}"
+
+
+def _check_newest(corpus: Corpus, supersedes: Licence) -> None:
+    """Only an approved version that no other version replaces, or waits to replace."""
+    found = Licence.objects.get(pk=supersedes.pk)
+    waiting = found.successors.exclude(state=LicenceState.REJECTED).first()
+    if found.corpus_id == corpus.pk and found.state == LicenceState.APPROVED and waiting is None:
+        return
+    what = f"{found}, which {waiting} replaces" if waiting else f"{found} ({found.state})"
+    raise InvalidTerms(
+        f"expected an approved licence of {corpus} that nothing supersedes yet, found {what}. "
+        "Choose the newest version.",
+        fields={"supersedes": "Choose the newest approved version of this collection's licence."},
+    )
 
 
 def _check_overlap(corpus: Corpus, terms: Terms, supersedes: Licence | None) -> None:
