@@ -7,6 +7,7 @@
     ├── UnlawfulMove             a state change the vocabulary does not allow
     ├── NotFound                 no such row for this actor
     ├── NotCovered               no licence in force covers the act
+    ├── QuotaSpent               a licence's quota does not reach that far
     ├── StalePolicy              an older policy epoch than one already seen
     ├── LeaseRefused             a lease that cannot be granted or renewed
     ├── LogIntegrityError        the log is not what was signed
@@ -66,6 +67,12 @@ class NotCovered(GovernanceError):
     """No licence in force covers the act."""
 
     code, status = "not_covered", 403
+
+
+class QuotaSpent(GovernanceError):
+    """A licence's quota does not reach that far."""
+
+    code, status = "quota_spent", 409
 
 
 class StalePolicy(GovernanceError):

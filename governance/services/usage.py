@@ -15,10 +15,13 @@ from django.db.models import F
 
 from governance.errors import GovernanceError, LeaseRefused, NotFound, StalePolicy
 from governance.models import Consumer, RunnerLease, UsageRecord
-from governance.services import locks
+from governance.services import locks, quotas
 
 LOST = "lost"
 """Finish reason of a row whose runner ended before it could close it."""
+
+REFUSED = "refused"
+"""Finish reason of a row that was opened for an answer the engine then would not begin."""
 
 
 def open_record(
@@ -31,6 +34,9 @@ def open_record(
     policy_epoch: int,
     build_digest: str,
     allowed: Collection[str],
+    licences: Mapping[str, str] | None = None,
+    quota_slices: Collection[UUID] = (),
+    promised_tokens: int = 0,
     at: datetime,
 ) -> UsageRecord:
     """Open the row an answer needs before its first token.
@@ -38,8 +44,12 @@ def open_record(
     Args:
         consumer: slug, as in the decision's Ask.
         allowed: names of the licensed experts the answer may route to.
+        licences: the licence each of them is allowed under.
+        quota_slices: slices of this incarnation that the answer is charged to.
+        promised_tokens: the most it can take of each, prompt and completion.
 
     Raises:
+        QuotaSpent: a slice cannot promise that much.
         NotFound: no such consumer.
         LeaseRefused: the incarnation is unknown or closed.
         StalePolicy: an allowed expert is behind its fence for this policy epoch.
@@ -59,9 +69,14 @@ def open_record(
             policy_epoch=policy_epoch,
             build_digest=build_digest,
             allowed=sorted(allowed),
+            licences=dict(licences or {}),
+            quota_slices=sorted(set(quota_slices)),
+            promised_tokens=promised_tokens,
             opened_at=at,
         )
         _write(record)
+        if quota_slices:
+            quotas.promise(quota_slices, incarnation=incarnation, tokens=promised_tokens)
     return record
 
 
@@ -110,16 +125,36 @@ def close_record(
         record.prompt_tokens, record.completion_tokens = prompt_tokens, completion_tokens
         record.routed, record.mass = dict(routed), dict(mass)
         _write(record)
+        if record.quota_slices:
+            quotas.settle(
+                record.quota_slices,
+                promised=record.promised_tokens,
+                tokens=prompt_tokens + completion_tokens,
+                answers=int(finish_reason != REFUSED),
+            )
     return record
 
 
 def close_lost(*, at: datetime) -> int:
-    """Close what runners left open when they ended; how many rows. For the upkeep task."""
+    """Close what runners left open when they ended; how many rows. For the upkeep task.
+
+    What such an answer took nobody knows, so its quotas are charged all that was promised to it.
+    """
     with transaction.atomic():
         locks.hold_shared(locks.Lock.USAGE)
-        return UsageRecord.objects.filter(
-            closed_at=None, incarnation__closed_at__isnull=False
-        ).update(closed_at=at, finish_reason=LOST, cause="runner_ended")
+        left = (
+            UsageRecord.objects.select_for_update(of=("self",))
+            .filter(closed_at=None, incarnation__closed_at__isnull=False)
+            .order_by("pk")
+        )
+        rows = list(left.values_list("pk", "quota_slices", "promised_tokens"))
+        UsageRecord.objects.filter(pk__in=[pk for pk, _, _ in rows]).update(
+            closed_at=at, finish_reason=LOST, cause="runner_ended"
+        )
+        for _, slices, promised in sorted(rows, key=lambda row: row[1]):
+            if slices:
+                quotas.settle(slices, promised=promised, tokens=promised)
+    return len(rows)
 
 
 def _same_end(record: UsageRecord, finish_reason: str) -> UsageRecord:

@@ -33,7 +33,7 @@ from tests.factories import NOW, digest_of
 
 pytestmark = pytest.mark.django_db
 
-BOOKKEEPING = {"decisions", "followups", "leases", "locks", "snapshots", "terms", "usage"}
+BOOKKEEPING = {"decisions", "followups", "leases", "locks", "quotas", "snapshots", "terms", "usage"}
 """Modules whose writes are no acts of law; `snapshots.publish` is a part of the act it serves."""
 
 NO_ACTS = {
@@ -52,7 +52,7 @@ NO_ACTS = {
     "owners": {"check_country", "open_account"},
     "withdrawals": {"progress"},
 }
-ELSEWHERE = {"certificates", "claims", "documents"}
+ELSEWHERE = {"certificates", "claims", "documents", "duties", "statements"}
 """Modules held to the same rule by tests of their own."""
 
 
