@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Prefetch, Q
 
+from governance import tenancy
 from governance.errors import NotFound
 from governance.log import events
 from governance.models import (
@@ -55,7 +56,8 @@ def publish(*, reason: str, build: Build | None = None, at: datetime) -> PolicyS
         build: the build it speaks about; default the promoted one, and without one a snapshot
             that names no expert, so that the epoch still rises.
     """
-    with locks.policy_act():
+    # Policy is made from all owners' licences, whoever's act made it anew.
+    with locks.policy_act(), tenancy.as_system():
         build = build or (
             Build.objects.select_related("anchor").filter(state=BuildState.PROMOTED).first()
         )

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import overload
 
-from django.db.models import Max
+from governance.models import Account, Ending, Expert, Withdrawal
+from governance.services import effects
+from governance.services.consent.standing import check_speaks_for
+from governance.services.effects.scope import EVERYTHING, Scope
+from governance.vocabulary import Instrument
 
-from governance.log import events
-from governance.models import (
-    Account,
-    Build,
-    ConsentEvent,
-    Ending,
-    Expert,
-    ExpertFence,
-    FollowUp,
-    RunnerLease,
-    Withdrawal,
-)
-from governance.services import builds, followups, snapshots
-from governance.services.consent.standing import check_speaks_for, standing
-from governance.services.locks import policy_act
-from governance.vocabulary import (
-    CertificateStage,
-    ConsentEventKind,
-    EventTag,
-    ExpertState,
-    FollowUpKind,
-    Instrument,
-)
 
-DEFAULT_LEASE_S = 10.0
-_ENDED_BY = {
-    Instrument.WITHDRAW: ConsentEventKind.WITHDRAWN,
-    Instrument.REVOKE: ConsentEventKind.REVOKED,
-    Instrument.INVALIDATE: ConsentEventKind.INVALIDATED,
-}
+@overload
+def withdraw(
+    expert: Expert,
+    *,
+    by: Account | None,
+    at: datetime,
+    reason: str = "",
+    method: str,
+    instrument: Instrument = Instrument.WITHDRAW,
+) -> Withdrawal: ...
+
+
+@overload
+def withdraw(
+    expert: Expert,
+    *,
+    by: Account | None,
+    at: datetime,
+    reason: str = "",
+    method: str,
+    instrument: Instrument = Instrument.WITHDRAW,
+    scope: Scope,
+) -> Withdrawal | Ending: ...
 
 
 def withdraw(
@@ -47,159 +45,20 @@ def withdraw(
     reason: str = "",
     method: str,
     instrument: Instrument = Instrument.WITHDRAW,
-) -> Withdrawal:
+    scope: Scope = EVERYTHING,
+) -> Withdrawal | Ending:
     """Take an expert back: one transaction, after which no runner is granted its use again.
 
     It works in every state of the expert and whatever runs on it. Repeated, or pressed twice at
-    once, it gives the first withdrawal back unchanged.
+    once, it gives the first withdrawal back unchanged. Everything, which is the default, is
+    erased; a narrower scope is disabled and gives the ending back.
 
     Raises:
         NotPermitted: the person speaks neither for the owner nor as legal staff.
+        InvalidTerms: the scope names what does not exist.
     """
-    with policy_act():
-        expert = _locked(expert)
-        check_speaks_for(expert, by)
-        first = Withdrawal.objects.filter(expert=expert).first()
-        if first is not None:
-            return first
-        was_built = builds.holding(expert.name).exists()
-        ending = _end_consent(expert, instrument, by, at, reason, method)
-        called_off = _call_off(expert, at)
-        published = snapshots.publish(reason=f"{expert} withdrawn", at=at)
-        longest_s = RunnerLease.objects.filter(closed_at=None).aggregate(s=Max("lease_s"))["s"]
-        withdrawal = Withdrawal.objects.create(
-            expert=expert,
-            ending=ending,
-            instrument=instrument,
-            policy_epoch=published.policy_epoch,
-            committed_at=at,
-            lease_s=longest_s or DEFAULT_LEASE_S,
-        )
-        ExpertFence.objects.create(
-            expert=expert, expert_name=expert.name, revoked_epoch=published.policy_epoch
-        )
-        rebuild = _promise(withdrawal, expert, called_off, at, is_rebuilt=was_built)
-        events.stage(
-            EventTag.CONSENT_WITHDRAWN,
-            subject=f"expert:{expert.name}",
-            by=by,
-            at=at,
-            details={
-                "instrument": instrument.value,
-                "policy_epoch": published.policy_epoch,
-                "method": method,
-                "reason": reason,
-                "build": rebuild.number if rebuild else None,
-            },
-        )
-    return withdrawal
-
-
-def _end_consent(
-    expert: Expert,
-    instrument: Instrument,
-    by: Account | None,
-    at: datetime,
-    reason: str,
-    method: str,
-) -> Ending:
-    ending = Ending.objects.create(
-        instrument=instrument,
-        expert=expert,
-        reason=reason,
-        ended_by=by,
-        effective_at=at,
-        recorded_at=at,
+    check_speaks_for(expert, by)
+    done = effects.put_into_effect(
+        instrument, expert, by=by, at=at, method=method, scope=scope, reason=reason
     )
-    for record in standing(expert):
-        ConsentEvent.objects.create(
-            record=record,
-            kind=_ENDED_BY.get(instrument, ConsentEventKind.WITHDRAWN),
-            actor=by,
-            method=method,
-            reason=reason,
-            at=at,
-        )
-    expert.state = ExpertState.WITHDRAWN
-    expert.save(update_fields=["state"])
-    return ending
-
-
-def _call_off(expert: Expert, at: datetime) -> list[Any]:
-    """Stop all work on the expert, and bury every build with it but the one served until its
-    successor is. Returns the rebuilds called off: others may be waiting for them."""
-    reason = f"{expert} was withdrawn"
-    buried = builds.tombstone(expert.name, at=at, is_served_spared=True)
-    build_ids = list(Build.objects.filter(number__in=buried).values_list("pk", flat=True))
-    called_off = followups.cancel_about(
-        "build", build_ids, kinds=builds.ABOUT_BUILDS, reason=reason, at=at
-    )
-    revision_ids = list(expert.revisions.values_list("pk", flat=True))
-    followups.cancel_about("revision", revision_ids, reason=reason, at=at)
-    followups.cancel_about("expert", [expert.pk], reason=reason, at=at)
-    return called_off
-
-
-def _promise(
-    withdrawal: Withdrawal,
-    expert: Expert,
-    called_off: list[Any],
-    at: datetime,
-    *,
-    is_rebuilt: bool,
-) -> Build | None:
-    """Write down what must follow: enforce, rebuild, erase, and certify each stage.
-
-    Without a build that ever held the expert there is nothing to rebuild and nothing to certify
-    as rebuilt; what was uploaded is erased once it is enforced.
-    """
-    cause = f"{expert} withdrawn"
-    quiesce = _open(FollowUpKind.QUIESCE, withdrawal, cause, at)
-    _certify(withdrawal, CertificateStage.BLOCKED, quiesce, cause, at)
-    build, before_erasure = None, quiesce
-    if is_rebuilt:
-        build, before_erasure = builds.draft(reason=cause, at=at, withdrawal=withdrawal)
-        followups.wait_instead(called_off, after=before_erasure)
-    revisions = expert.revisions.order_by("number")
-    order = {
-        "expert": expert.name,
-        "digests": [revision.digest for revision in revisions],
-        "weights_digests": [one.weights_digest for one in revisions if one.weights_digest],
-        "builds": sorted(builds.holding(expert.name).values_list("number", flat=True)),
-    }
-    erase = _open(FollowUpKind.ERASE, withdrawal, cause, at, order=order, after=before_erasure)
-    _certify(withdrawal, CertificateStage.UNLOADED, erase, cause, at)
-    if is_rebuilt:
-        _certify(withdrawal, CertificateStage.REBUILT, erase, cause, at)
-    return build
-
-
-def _open(
-    kind: FollowUpKind,
-    withdrawal: Withdrawal,
-    cause: str,
-    at: datetime,
-    *,
-    order: dict[str, Any] | None = None,
-    after: FollowUp | None = None,
-) -> FollowUp:
-    return followups.open(
-        kind,
-        subject_kind="withdrawal",
-        subject_id=withdrawal.pk,
-        cause=cause,
-        at=at,
-        order=order,
-        after=after,
-    )
-
-
-def _certify(
-    withdrawal: Withdrawal, stage: CertificateStage, after: FollowUp, cause: str, at: datetime
-) -> None:
-    _open(FollowUpKind.CERTIFY, withdrawal, cause, at, order={"stage": stage.value}, after=after)
-
-
-def _locked(expert: Expert) -> Expert:
-    rows = Expert.objects.select_for_update(of=("self",)).select_related("owner", "corpus")
-    return rows.get(pk=expert.pk)
+    return done.withdrawal or done.ending

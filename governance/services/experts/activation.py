@@ -11,16 +11,13 @@ from governance.log import events
 from governance.models import (
     Account,
     Anchor,
-    Build,
-    Ending,
     Expert,
     ExpertRevision,
 )
-from governance.services import builds, snapshots
+from governance.services import builds, effects, snapshots
 from governance.services.experts import rows
 from governance.services.locks import policy_act
 from governance.vocabulary import (
-    BuildState,
     EventTag,
     ExpertState,
     Instrument,
@@ -127,37 +124,27 @@ def _second_look(revision: ExpertRevision, by: Account) -> ExpertRevision:
     return found
 
 
-def suspend(expert: Expert, *, by: Account | None, at: datetime, reason: str) -> Expert:
-    """Disable an expert for a while: nothing is erased. Repeating it changes nothing.
+def suspend(
+    expert: Expert,
+    *,
+    by: Account | None,
+    at: datetime,
+    reason: str,
+    scope: effects.Scope = effects.EVERYTHING,
+) -> Expert:
+    """Disable an expert, or a part of its use, for a while: nothing is erased.
 
-    A build on its way that names it could not be promoted, so another is planned in its place.
+    Repeating it changes nothing. A build on its way that names the expert could not be promoted,
+    so another is planned in its place.
 
     Raises:
+        NotPermitted: the person is neither staff nor speaks for the owner.
         UnlawfulMove: the expert is not active.
     """
-    with policy_act():
-        found = rows.locked(expert)
-        if found.state == ExpertState.SUSPENDED:
-            return found
-        rows.move(found, ExpertState.SUSPENDED)
-        Ending.objects.create(
-            instrument=Instrument.SUSPEND,
-            expert=found,
-            reason=reason,
-            ended_by=by,
-            effective_at=at,
-            recorded_at=at,
-        )
-        build = builds.replan_without(found.name, reason=f"{found} suspended", at=at)
-        events.stage(
-            EventTag.EXPERT_SUSPENDED,
-            subject=f"expert:{found.name}",
-            by=by,
-            at=at,
-            details={"reason": reason, "build": build.number if build else None},
-        )
-        snapshots.publish(reason=f"{found} suspended", at=at)
-    return found
+    effects.put_into_effect(
+        Instrument.SUSPEND, expert, by=by, at=at, scope=scope, reason=reason, method="suspension"
+    )
+    return Expert.objects.select_related("owner", "corpus").get(pk=expert.pk)
 
 
 def resume(expert: Expert, *, by: Account | None, at: datetime, reason: str = "") -> Expert:
@@ -165,35 +152,7 @@ def resume(expert: Expert, *, by: Account | None, at: datetime, reason: str = ""
 
     Raises:
         UnlawfulMove: the expert is not suspended.
+        NotPermitted: the other side suspended it: an owner's pause only the owner lifts.
     """
-    with policy_act():
-        found = rows.locked(expert)
-        if found.state != ExpertState.SUSPENDED:
-            raise UnlawfulMove(f"expected a suspended expert, found {found} {found.state}.")
-        rows.move(found, ExpertState.ACTIVE)
-        paused = found.endings.filter(
-            instrument=Instrument.SUSPEND, lifts=None, lifted_by=None
-        ).first()
-        Ending.objects.create(
-            instrument=Instrument.SUSPEND,
-            expert=found,
-            lifts=paused,
-            reason=reason,
-            ended_by=by,
-            effective_at=at,
-            recorded_at=at,
-        )
-        events.stage(
-            EventTag.EXPERT_RESUMED,
-            subject=f"expert:{found.name}",
-            by=by,
-            at=at,
-            details={"reason": reason},
-        )
-        newest = Build.objects.filter(
-            state__in=(BuildState.PLANNED, BuildState.ASSEMBLED, BuildState.PROMOTED)
-        ).first()
-        if newest is None or found.name not in {row["name"] for row in newest.experts}:
-            builds.draft(reason=f"{found} resumed", at=at)
-        snapshots.publish(reason=f"{found} resumed", at=at)
-    return found
+    effects.lift_pause(expert, by=by, at=at, reason=reason)
+    return Expert.objects.select_related("owner", "corpus").get(pk=expert.pk)
