@@ -27,7 +27,7 @@ from governance.services import (
     owners,
     withdrawals,
 )
-from governance.vocabulary import Instrument, Role, Verdict
+from governance.vocabulary import Instrument, OwnerRole, OwnerStatus, Role, Verdict
 from tests import cast as story
 from tests.factories import NOW, digest_of
 
@@ -49,7 +49,16 @@ NO_ACTS = {
     "consent": {"receipt", "standing"},
     "consumers": {"authenticate"},
     "licences": {"check_contract", "contract_is_confirmed", "contract_of", "plain_words"},
-    "owners": {"check_country", "open_account"},
+    "owners": {
+        "as_of",
+        "check_country",
+        "check_may_manage",
+        "check_one_kind",
+        "duplicates",
+        "may_bind",
+        "name_key",
+        "open_account",
+    },
     "withdrawals": {"progress"},
 }
 ELSEWHERE = {"certificates", "claims", "documents", "duties", "statements"}
@@ -95,8 +104,16 @@ def tell(act: Counted, cast: story.Cast) -> None:
     later = cast.later
     person = owners.open_account("new@example.org", full_name="New")
     owner = act("owners.register", "Cedar House", jurisdiction="FR", by=cast.cato, at=later())
+    facts = {"postal_address": "1 Rue des Cèdres, Paris"}
+    act("owners.change", owner, facts=facts, by=cast.cato, at=later())
+    act("owners.move", owner, to=OwnerStatus.SUSPENDED, by=cast.cato, at=later())
+    owners.move(owner, to=OwnerStatus.ACTIVE, by=cast.cato, at=later())
     act("owners.add_member", owner, account=person, by=cast.cato, at=later())
-    act("owners.appoint", person, role=Role.AUDITOR, by=cast.cato, at=later())
+    other = owners.open_account("other@example.org", full_name="Other")
+    member = owners.add_member(owner, account=other, by=cast.cato, at=later())
+    act("owners.change_member", member, owner_role=OwnerRole.VIEWER, by=cast.cato, at=later())
+    act("owners.remove_member", member, by=cast.cato, at=later())
+    act("owners.appoint", other, role=Role.AUDITOR, by=cast.cato, at=later())
     consumer = act("consumers.register", "Nova", territory="FR", by=cast.cato, at=later())
     issued = act(
         "consumers.issue_key", consumer, label="l", purposes=["research"], by=None, at=later()

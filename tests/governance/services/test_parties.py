@@ -53,13 +53,13 @@ def test_an_owner_that_cannot_be_told_apart_is_refused(wrong, field):
 
 
 def test_a_role_is_held_once():
-    account, owner = factories.account(), factories.owner()
+    account, other, owner = factories.account(), factories.account(), factories.owner()
     for _ in range(2):
         owners.add_member(owner, account=account, by=None, at=NOW)
-        owners.appoint(account, role=Role.AUDITOR, by=None, at=NOW)
+        owners.appoint(other, role=Role.AUDITOR, by=None, at=NOW)
     assert Membership.objects.count() == 2
     with pytest.raises(InvalidTerms):
-        owners.appoint(account, role=Role.OWNER, by=None, at=NOW)
+        owners.appoint(other, role=Role.OWNER, by=None, at=NOW)
 
 
 def test_consumers_are_told_apart_by_name():
