@@ -16,6 +16,7 @@ from pathlib import Path
 import django
 import pytest
 
+from governance import tenancy
 from worker import processes
 
 _BASE = Path(tempfile.gettempdir()) / f"reclaim-tests-{os.geteuid()}"
@@ -79,6 +80,8 @@ def _set_environment() -> dict[str, str]:
 
 _ENVIRON = _set_environment()
 django.setup()
+# Tests act for the system, as our own processes do; requests and tests of tenancy act for people.
+tenancy.be_system()
 
 
 def pytest_unconfigure() -> None:

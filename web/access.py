@@ -7,7 +7,7 @@ view that has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, ParamSpec
@@ -15,10 +15,11 @@ from uuid import UUID
 
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
+from governance import tenancy
 from governance.models import Account, DataOwner, Expert, Membership, Withdrawal
 from governance.vocabulary import Role
 
@@ -43,6 +44,9 @@ class Person:
 def person(request: HttpRequest) -> Person:
     """The person behind a request, read once a request.
 
+    From here on the database shows this person's rows alone (`governance.tenancy`), until
+    `TenantEnds` at the end of the request.
+
     Raises:
         Http404: nobody is logged in.
     """
@@ -52,14 +56,43 @@ def person(request: HttpRequest) -> Person:
     account = request.user
     if not isinstance(account, Account) or not account.is_active:
         raise Http404
-    held = list(Membership.objects.filter(account=account).values_list("role", "owner_id"))
+    with tenancy.as_system():
+        held = list(Membership.objects.filter(account=account).values_list("role", "owner_id"))
     found = Person(
         account=account,
         roles=frozenset(Role(role) for role, _ in held),
         owner_ids=frozenset(owner_id for _, owner_id in held if owner_id is not None),
     )
     request.reclaim_person = found  # type: ignore[attr-defined]
+    is_staff = found.has(*STAFF)
+    tenancy.take(tenancy.STAFF if is_staff else tenancy.of_owners(found.owner_ids))
     return found
+
+
+class TenantEnds:
+    """Middleware: pages see what their person may see, and the connection forgets it after."""
+
+    def __init__(self, answer: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._answer = answer
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            if isinstance(request.user, Account):
+                person(request)
+            response = self._answer(request)
+            if isinstance(response, StreamingHttpResponse) and not response.is_async:
+                tenant = tenancy.now()
+                pieces = iter(response)
+                response.streaming_content = _told_as(tenant, pieces)
+            return response
+        finally:
+            tenancy.leave()
+
+
+def _told_as(tenant: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """A streamed answer is made after the request: its rows are read as the person who asked."""
+    with tenancy.acting_as(tenant):
+        yield from pieces
 
 
 def staff(request: HttpRequest, *roles: Role) -> Account:

@@ -7,11 +7,14 @@ from typing import Any
 
 
 def boot() -> None:
-    """Load Django's settings and apps; safe to repeat."""
+    """Load Django's settings and apps, and act for the system; safe to repeat."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "web.settings")
     import django
 
     django.setup()
+    from governance import tenancy
+
+    tenancy.be_system()
 
 
 def bound_database_waits(seconds: int) -> None:

@@ -45,12 +45,11 @@ def _django(home: Home) -> None:
     """Make Django ready in this process, with the servers that run under this home."""
     from worker import processes
 
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "web.settings")
     os.environ["RECLAIM_HOME"] = str(home.path)
     os.environ.setdefault("RECLAIM_PUBLIC_URL", processes.web_url(home))
-    import django
+    from worker import boot
 
-    django.setup()
+    boot.boot()
 
 
 def _servers() -> Home:

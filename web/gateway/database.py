@@ -9,10 +9,17 @@ from typing import ParamSpec, TypeVar
 
 from django.db import close_old_connections
 
+from governance import tenancy
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="gateway-database")
+# The gateway acts for consumers under the compiled policy, so it reads as the system does.
+_threads = ThreadPoolExecutor(
+    max_workers=8,
+    thread_name_prefix="gateway-database",
+    initializer=tenancy.be_system_in_this_thread,
+)
 
 
 async def in_database(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
