@@ -147,6 +147,22 @@ class Ask:
     sector: str = ""
     recipient_class: str = ""
 
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Self:
+        """The question that `fields` hold, as an order carries it or a record keeps it.
+
+        Words policy does not know are kept: it denies them.
+        """
+        return cls(
+            consumer=str(fields.get("consumer", "")),
+            purpose=str(fields.get("purpose", "")),
+            territory=str(fields.get("territory", "")),
+            exclude=frozenset(fields.get("exclude", ())),
+            require=frozenset(fields.get("require", ())),
+            sector=str(fields.get("sector", "")),
+            recipient_class=str(fields.get("recipient_class", "")),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Permitted:

@@ -6,7 +6,7 @@ a policy epoch exists exactly when its cause is committed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -64,7 +64,7 @@ def publish(*, reason: str, build: Build | None = None, at: datetime) -> PolicyS
         newest = PolicySnapshot.objects.order_by("-policy_epoch").first()
         compiled = compile_snapshot(
             newest.policy_epoch + 1 if newest else 1,
-            _build_ref(build) if build else None,
+            build_ref(build) if build else None,
             standings(build) if build else [],
             grants(build, at) if build else [],
         )
@@ -101,7 +101,8 @@ def read(policy_epoch: int) -> Snapshot:
     return Snapshot.from_body(found.body)
 
 
-def _build_ref(build: Build) -> BuildRef:
+def build_ref(build: Build) -> BuildRef:
+    """The build as policy speaks about it."""
     return BuildRef(
         digest=build.digest,
         anchor_digest=build.anchor.digest,
@@ -161,13 +162,18 @@ def grants(build: Build, at: datetime) -> Iterator[Grant | Gap]:
         .prefetch_related(_endings())
     )
     for licence in licences:
-        fields = {name: getattr(licence, name) for name in _GRANT_FIELDS}
-        fields["revision"] = licence.expert_digest
-        fields["stops"] = _stops(licence.endings.all())
+        columns = {name: getattr(licence, name) for name in (*_GRANT_FIELDS, "expert_digest")}
         for name in names[licence.corpus_id]:
-            yield read_grant(name, licence.reference, fields)
-            for wound_down in _wind_downs(licence, fields):
-                yield read_grant(name, licence.reference, wound_down)
+            yield grant(name, licence.reference, columns, licence.endings.all())
+
+
+def grant(
+    expert: str, reference: str, columns: Mapping[str, Any], endings: Iterable[Ending]
+) -> Grant | Gap:
+    """What terms as columns of a licence grant on `expert`, as far as no act has ended them."""
+    fields = {name: columns[name] for name in _GRANT_FIELDS}
+    fields |= {"revision": columns["expert_digest"], "stops": _stops(endings)}
+    return read_grant(expert, reference, fields)
 
 
 _GRANT_FIELDS = (
@@ -191,26 +197,6 @@ _GRANT_FIELDS = (
 def _endings() -> Prefetch[str, Any, str]:
     standing = Ending.objects.filter(lifts=None).select_related("lifted_by")
     return Prefetch("endings", standing)
-
-
-def _wind_downs(licence: Licence, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The grant as existing consumers keep it, from the end of a notice to the end of wind-down."""
-    endings = list(licence.endings.all())
-    for ending in endings:
-        until = ending.wind_down_until
-        if until is None or not ending.wind_down_consumers:
-            continue
-        ends_at = min(until, licence.ends_at or until)
-        consumers = set(ending.wind_down_consumers)
-        consumers &= consumers if licence.consumers is None else set(licence.consumers)
-        starts_at = max(ending.effective_at, licence.starts_at)
-        if ends_at > starts_at and consumers:
-            yield fields | {
-                "starts_at": starts_at,
-                "ends_at": ends_at,
-                "consumers": sorted(consumers),
-                "stops": _stops(one for one in endings if one is not ending),
-            }
 
 
 def _stops(endings: Iterable[Ending]) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, assert_never
 
-from governance.models import ApiKey
+from governance.models import ApiKey, Consumer
 from governance.policy.types import Ask, Decision, Denied, Permitted, Snapshot
-from governance.vocabulary import Purpose, Why
+from governance.services import consumers
+from governance.vocabulary import KeyScope, Purpose, Sector, Why
 from web.gateway.errors import GatewayError, invalid
 from web.gateway.port import (
     ExpertRef,
@@ -48,8 +49,8 @@ class Admitted:
 def ask_for(api_key: ApiKey, asked: Asked) -> Ask:
     """What policy is asked on behalf of `api_key`.
 
-    A purpose sent by the client may only narrow: it must be one the key was issued for. Without
-    one, the key's first purpose counts.
+    A purpose sent by the client may only narrow: it must be one the key was issued for, or a part
+    of one. Without one, the key's first purpose counts.
 
     Raises:
         GatewayError: 400 unknown purpose, 403 a purpose the key does not have.
@@ -62,7 +63,7 @@ def ask_for(api_key: ApiKey, asked: Asked) -> Ask:
             param="metadata.purpose",
             code="unknown_purpose",
         )
-    if purpose not in api_key.purposes:
+    if not consumers.may_ask_for(api_key, Purpose(purpose)):
         raise GatewayError(
             HTTPStatus.FORBIDDEN,
             "purpose_not_licensed",
@@ -70,14 +71,41 @@ def ask_for(api_key: ApiKey, asked: Asked) -> Ask:
             param="metadata.purpose",
             reclaim={"why": [Why.PURPOSE]},
         )
-    consumer = api_key.consumer
+    return ask_of(api_key.consumer, purpose, exclude=asked.exclude, require=asked.require)
+
+
+def ask_of(
+    consumer: Consumer,
+    purpose: str,
+    *,
+    exclude: frozenset[str] = frozenset(),
+    require: frozenset[str] = frozenset(),
+) -> Ask:
+    """What policy is asked about `consumer`; a sector we cannot place is passed on as it stands."""
     return Ask(
         consumer=consumer.slug,
         purpose=purpose,
         territory=consumer.territory,
-        exclude=asked.exclude,
-        require=asked.require,
+        exclude=exclude,
+        require=require,
+        sector=Sector.named(consumer.sector) or consumer.sector,
+        recipient_class=consumer.recipient_class,
     )
+
+
+def check_scope(api_key: ApiKey, scope: KeyScope) -> None:
+    """Refuse an endpoint the key was not issued for.
+
+    Raises:
+        GatewayError: 403, naming the endpoints it may call.
+    """
+    if not consumers.may_call(api_key, scope):
+        called = ", ".join(api_key.scopes or ())
+        raise GatewayError(
+            HTTPStatus.FORBIDDEN,
+            "scope_not_granted",
+            f"This key was issued for {called}; found a call of {scope}. Ask for another key.",
+        )
 
 
 def check_model(asked: Asked, snapshot: Snapshot) -> None:
@@ -171,5 +199,7 @@ def _order(
             territory=ask.territory,
             exclude=ask.exclude,
             require=ask.require,
+            sector=ask.sector,
+            recipient_class=ask.recipient_class,
         ),
     )

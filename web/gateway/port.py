@@ -124,7 +124,14 @@ class RunnerPort:
 
 
 def ask_on_the_wire(
-    *, consumer: str, purpose: str, territory: str, exclude: frozenset[str], require: frozenset[str]
+    *,
+    consumer: str,
+    purpose: str,
+    territory: str,
+    exclude: frozenset[str],
+    require: frozenset[str],
+    sector: str = "",
+    recipient_class: str = "",
 ) -> Mapping[str, Any]:
     """The ask as it rides in an order, for the runner to decide again on its own snapshot."""
     return {
@@ -133,4 +140,6 @@ def ask_on_the_wire(
         "territory": territory,
         "exclude": sorted(exclude),
         "require": sorted(require),
+        "sector": sector,
+        "recipient_class": recipient_class,
     }

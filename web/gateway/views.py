@@ -189,8 +189,7 @@ async def _drained(first: Delta | Done, rest: AsyncIterator[Delta | Done], answe
 
 def _described(name: str, api_key: ApiKey, snapshot: Snapshot) -> dict[str, object]:
     """A model entry; experts are those permitted for the key's first purpose at this moment."""
-    consumer = api_key.consumer
-    ask = Ask(consumer=consumer.slug, purpose=api_key.purposes[0], territory=consumer.territory)
+    ask = orders.ask_of(api_key.consumer, api_key.purposes[0])
     decision = decide(snapshot, ask, timezone.now())
     allowed = [] if isinstance(decision, Denied) else [expert.name for expert in decision.allowed]
     return {

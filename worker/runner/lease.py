@@ -289,14 +289,5 @@ def vanished_experts(before: Snapshot, after: Snapshot) -> frozenset[ExpertRef]:
 
 
 def ask_of(fields: Mapping[str, Any]) -> Ask:
-    """The question behind an order, as the gateway put it into `GenerationOrder.ask`.
-
-    Unknown words are kept: policy knows them not, and denies.
-    """
-    return Ask(
-        consumer=str(fields.get("consumer", "")),
-        purpose=str(fields.get("purpose", "")),
-        territory=str(fields.get("territory", "")),
-        exclude=frozenset(fields.get("exclude", ())),
-        require=frozenset(fields.get("require", ())),
-    )
+    """The question behind an order, as the gateway put it into `GenerationOrder.ask`."""
+    return Ask.read(fields)
