@@ -121,7 +121,6 @@ class LicenceState(Labelled):
     REQUESTED = "requested"
     APPROVED = "approved"
     REJECTED = "rejected"
-    RETURNED = "returned"
 
 
 class Instrument(Labelled):

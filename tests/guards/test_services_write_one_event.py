@@ -27,7 +27,7 @@ from governance.services import (
     owners,
     withdrawals,
 )
-from governance.vocabulary import Instrument, OwnerRole, OwnerStatus, Role, Verdict
+from governance.vocabulary import ConsumerStatus, Instrument, OwnerRole, OwnerStatus, Role, Verdict
 from tests import cast as story
 from tests.factories import NOW, digest_of
 
@@ -47,7 +47,8 @@ NO_ACTS = {
         "wanted",
     },
     "consent": {"receipt", "standing"},
-    "consumers": {"authenticate"},
+    "consumers": {"authenticate", "may_ask_for", "may_call"},
+    "experts": {"needs_waiver"},
     "licences": {"check_contract", "contract_is_confirmed", "contract_of", "plain_words"},
     "owners": {
         "as_of",
@@ -61,7 +62,7 @@ NO_ACTS = {
     },
     "withdrawals": {"progress"},
 }
-ELSEWHERE = {"certificates", "claims", "documents", "duties", "statements"}
+ELSEWHERE = {"approvals", "certificates", "claims", "documents", "duties", "signoffs", "statements"}
 """Modules held to the same rule by tests of their own."""
 
 
@@ -118,7 +119,11 @@ def tell(act: Counted, cast: story.Cast) -> None:
     issued = act(
         "consumers.issue_key", consumer, label="l", purposes=["research"], by=None, at=later()
     )
+    brief = timedelta(hours=1)
+    act("consumers.rotate_key", issued.api_key, overlap=brief, by=cast.cato, at=later())
     act("consumers.revoke_key", issued.api_key, by=cast.cato, at=later())
+    act("consumers.change", consumer, facts={"sector": "J"}, by=cast.cato, at=later())
+    act("consumers.move", consumer, to=ConsumerStatus.SUSPENDED, by=cast.cato, at=later())
     corpus = act(
         "corpora.describe",
         owner,
@@ -162,6 +167,8 @@ def tell_of_licences(act: Counted, cast: story.Cast, corpus: Any, speaker: Any) 
     )
     act("licences.read_contract", refused, is_match=True, by=cast.celia, at=cast.later())
     act("licences.reject", refused, by=cast.celia, at=cast.later())
+    returned = licences.request(corpus, terms=terms, by=cast.cato, at=cast.later())
+    act("licences.send_back", returned, by=cast.celia, at=cast.later(), note="shorter")
     licence = licences.request(corpus, terms=terms, by=cast.cato, at=cast.later())
     licence = act("licences.approve", licence, by=cast.celia, at=cast.later())
     act("licences.countersign", licence, by=speaker, at=cast.later())
@@ -197,6 +204,10 @@ def tell_of_experts(act: Counted, cast: story.Cast, expert: Any) -> None:
     act("experts.record_finding", revision, verdict=Verdict.PASS, report={}, at=later(), **finding)
     act("experts.request_activation", revision, by=cast.edda, at=later())
     act("experts.reject_activation", revision, by=cast.cato, at=later())
+    experts.request_activation(revision, by=cast.edda, at=later())
+    act("experts.return_activation", revision, by=cast.cato, at=later(), note="audit more")
+    experts.request_activation(revision, by=cast.edda, at=later())
+    act("experts.take_back_activation", revision, by=cast.edda, at=later())
     experts.request_activation(revision, by=cast.edda, at=later())
     act("experts.approve_activation", revision, by=cast.cato, at=later())
 
@@ -236,6 +247,7 @@ def test_no_two_acts_share_an_event_but_those_that_mean_the_same():
     assert shared == {
         "owner.member_added": {"owners.add_member", "owners.appoint"},
         "expert.training_ordered": {"experts.order_training", "experts.order_anchor_training"},
+        "approval.returned": {"licences.send_back", "experts.return_activation"},
     }
 
 

@@ -66,6 +66,7 @@ def licence(row: Licence) -> Subject:
             "reference": row.reference,
             "terms_digest": terms_of.digest(row.corpus, terms_of.of(row)),
             "contract_digest": row.contract_digest,
+            "needs_countersignature": row.needs_countersignature,
             "supersedes": row.supersedes.reference if row.supersedes else None,
         },
         thread=f"corpus:{row.corpus.slug}",

@@ -3,12 +3,14 @@
 An expert that serves keeps serving while a newer revision of it is reviewed.
 """
 
-from governance.services.experts.activation import (
+from governance.services.experts.activation import resume, suspend
+from governance.services.experts.admission import (
     approve_activation,
+    needs_waiver,
     reject_activation,
     request_activation,
-    resume,
-    suspend,
+    return_activation,
+    take_back_activation,
 )
 from governance.services.experts.proposals import (
     order_anchor_training,
@@ -26,6 +28,7 @@ from governance.services.experts.reviews import (
 
 __all__ = [
     "approve_activation",
+    "needs_waiver",
     "order_anchor_training",
     "order_audit",
     "order_training",
@@ -37,6 +40,8 @@ __all__ = [
     "reject_activation",
     "request_activation",
     "resume",
+    "return_activation",
     "submit",
     "suspend",
+    "take_back_activation",
 ]

@@ -11,7 +11,7 @@ from governance.services.licences.contracts import (
     countersign,
     read_contract,
 )
-from governance.services.licences.decisions import approve, reject
+from governance.services.licences.decisions import approve, reject, send_back
 from governance.services.licences.endings import end, resume
 from governance.services.licences.requests import request
 from governance.services.terms import Terms, plain_words
@@ -29,4 +29,5 @@ __all__ = [
     "reject",
     "request",
     "resume",
+    "send_back",
 ]

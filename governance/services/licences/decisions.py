@@ -1,4 +1,4 @@
-"""Deciding on a licence: a second person approves or rejects what the first requested."""
+"""Deciding on a licence: others approve, reject or send back what one person requested."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from django.db import IntegrityError, transaction
 
 from governance.errors import FourEyes, UnlawfulMove
 from governance.log import events
-from governance.models import Account, Ending, Licence
-from governance.services import snapshots
+from governance.models import Account, ApprovalRequest, Ending, Licence
+from governance.services import approvals, snapshots
 from governance.services import terms as terms_of
+from governance.services.approvals import subjects
 from governance.services.licences.contracts import check_contract
 from governance.services.licences.requests import overlaps
 from governance.services.locks import policy_act
@@ -18,18 +19,25 @@ from governance.vocabulary import EventTag, Instrument, LicenceState
 
 
 def approve(licence: Licence, *, by: Account, at: datetime, note: str = "") -> Licence:
-    """Grant what was requested, and publish it.
+    """Sign a requested licence; the last signature its route asks for grants and publishes it.
+
+    Until then the licence stays requested.
 
     Raises:
-        FourEyes: the requester may not approve.
-        UnlawfulMove: decided already, the terms are not those requested (then nothing stands), or
-            its signed file has no second reader yet.
+        FourEyes: the requester may not approve, nor one person twice.
+        NotPermitted: the step it is at asks for somebody else.
+        UnlawfulMove: decided already, the terms are not those requested (then the request is void),
+            or its signed file has no second reader yet.
         InvalidTerms: an exclusive licence approved meanwhile overlaps.
     """
+    request = _request_for(licence, by, at)
     try:
         with policy_act():
             found = _decided(licence, LicenceState.APPROVED, by, at, note)
             check_contract(found)
+            if not approvals.sign(request, by=by, at=at, words=note).is_complete:
+                licence.refresh_from_db()
+                return licence
             if found.supersedes is not None:
                 _replace(found.supersedes, found, by, at)
             found.save()
@@ -38,7 +46,11 @@ def approve(licence: Licence, *, by: Account, at: datetime, note: str = "") -> L
                 subject=f"licence:{found.reference}",
                 by=by,
                 at=at,
-                details={"terms_digest": found.terms_digest, "requested_by": found.requested_by_id},
+                details={
+                    "terms_digest": found.terms_digest,
+                    "requested_by": found.requested_by_id,
+                    "request": str(request.pk),
+                },
             )
             snapshots.publish(reason=f"licence {found.reference} approved", at=at)
     except IntegrityError as refusal:
@@ -46,6 +58,17 @@ def approve(licence: Licence, *, by: Account, at: datetime, note: str = "") -> L
             raise
         raise overlaps("one approved meanwhile") from refusal
     return found
+
+
+def _request_for(licence: Licence, by: Account, at: datetime) -> ApprovalRequest:
+    """The request about a licence, void from here on if what it asks for has changed."""
+    row = Licence.objects.select_related("corpus__owner", "supersedes").get(pk=licence.pk)
+    _check_decidable(row, by)
+    request = approvals.standing(
+        subjects.licence(row), requested_by=row.requested_by, requested_at=row.requested_at
+    )
+    approvals.check_unchanged(request, at=at)
+    return request
 
 
 def _replace(former: Licence, newer: Licence, by: Account, at: datetime) -> None:
@@ -63,23 +86,56 @@ def _replace(former: Licence, newer: Licence, by: Account, at: datetime) -> None
     Licence.objects.filter(pk=former.pk).update(stops_at=min(stops_at, newer.starts_at))
 
 
-@transaction.atomic
 def reject(licence: Licence, *, by: Account, at: datetime, note: str = "") -> Licence:
     """Refuse what was requested.
 
     Raises:
         FourEyes: the requester may not decide.
+        NotPermitted: the step it is at asks for somebody else.
         UnlawfulMove: decided already, or the terms are not those requested.
     """
-    found = _decided(licence, LicenceState.REJECTED, by, at, note)
-    found.save()
-    events.stage(
-        EventTag.LICENCE_REJECTED,
-        subject=f"licence:{found.reference}",
-        by=by,
-        at=at,
-        details={"terms_digest": found.terms_digest, "note": note},
-    )
+    request = _request_for(licence, by, at)
+    with transaction.atomic():
+        found = _decided(licence, LicenceState.REJECTED, by, at, note)
+        approvals.refuse(request, by=by, at=at, words=note)
+        found.save()
+        events.stage(
+            EventTag.LICENCE_REJECTED,
+            subject=f"licence:{found.reference}",
+            by=by,
+            at=at,
+            details={
+                "terms_digest": found.terms_digest,
+                "note": note,
+                "request": str(request.pk),
+            },
+        )
+    return found
+
+
+def send_back(licence: Licence, *, by: Account, at: datetime, note: str) -> Licence:
+    """Return a request for change: this version is over, its thread goes on with the next one.
+
+    Raises:
+        InvalidTerms: no words on what to change.
+        FourEyes, NotPermitted, UnlawfulMove: as for `reject`.
+    """
+    request = _request_for(licence, by, at)
+    with transaction.atomic():
+        found = _decided(licence, LicenceState.REJECTED, by, at, f"Returned for change: {note}")
+        approvals.send_back(request, by=by, at=at, words=note)
+        found.save()
+        events.stage(
+            EventTag.APPROVAL_RETURNED,
+            subject=f"licence:{found.reference}",
+            by=by,
+            at=at,
+            details={
+                "terms_digest": found.terms_digest,
+                "note": note,
+                "request": str(request.pk),
+            },
+        )
     return found
 
 
@@ -91,14 +147,7 @@ def _decided(
         .select_related("corpus", "supersedes")
         .get(pk=licence.pk)
     )
-    if found.state != LicenceState.REQUESTED:
-        raise UnlawfulMove(
-            f"expected {found} to await a decision, found it {found.state}. Request new terms."
-        )
-    if found.requested_by_id == by.pk:
-        raise FourEyes(
-            f"expected a second person to decide on {found}, found the requester. Ask a colleague."
-        )
+    _check_decidable(found, by)
     if terms_of.digest(found.corpus, terms_of.of(found)) != found.terms_digest:
         raise UnlawfulMove(
             f"expected the terms of {found} as they were requested, found them changed since. "
@@ -107,3 +156,15 @@ def _decided(
     found.state, found.decided_by, found.decided_at = state, by, at
     found.decision_note = note
     return found
+
+
+def _check_decidable(licence: Licence, by: Account) -> None:
+    if licence.state != LicenceState.REQUESTED:
+        raise UnlawfulMove(
+            f"expected {licence} to await a decision, found it {licence.state}. Request new terms."
+        )
+    if licence.requested_by_id == by.pk:
+        raise FourEyes(
+            f"expected a second person to decide on {licence}, found the requester. Ask a "
+            "colleague."
+        )

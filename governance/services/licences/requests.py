@@ -10,7 +10,9 @@ from django.db.models import Q
 from governance.errors import InvalidTerms
 from governance.log import events
 from governance.models import Account, Corpus, Licence
+from governance.services import approvals
 from governance.services import terms as terms_of
+from governance.services.approvals import subjects
 from governance.services.terms import Terms
 from governance.vocabulary import EventTag, LicenceState
 
@@ -52,6 +54,7 @@ def request(
         requested_at=at,
         **terms_of.columns(terms),
     )
+    approvals.opened(subjects.licence(licence), by=by, at=at, words=terms.note)
     events.stage(
         EventTag.LICENCE_REQUESTED,
         subject=f"licence:{licence.reference}",
