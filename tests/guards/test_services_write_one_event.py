@@ -49,7 +49,14 @@ NO_ACTS = {
     "consent": {"receipt", "standing"},
     "consumers": {"authenticate", "may_ask_for", "may_call"},
     "experts": {"needs_waiver"},
-    "licences": {"check_contract", "contract_is_confirmed", "contract_of", "plain_words"},
+    "licences": {
+        "check_contract",
+        "contract_is_confirmed",
+        "contract_of",
+        "plain_words",
+        "template",
+        "templates",
+    },
     "owners": {
         "as_of",
         "check_country",
@@ -164,6 +171,9 @@ def tell_of_licences(act: Counted, cast: story.Cast, corpus: Any, speaker: Any) 
         terms=replace(terms, contract_digest=signed.digest),
         by=cast.cato,
         at=cast.later(),
+    )
+    act(
+        "licences.save_template", "ours", title="Ours", terms=terms, by=cast.cato, at=cast.later()
     )
     act("licences.read_contract", refused, is_match=True, by=cast.celia, at=cast.later())
     act("licences.reject", refused, by=cast.celia, at=cast.later())

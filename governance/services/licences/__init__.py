@@ -14,9 +14,11 @@ from governance.services.licences.contracts import (
 from governance.services.licences.decisions import approve, reject, send_back
 from governance.services.licences.endings import end, resume
 from governance.services.licences.requests import request
+from governance.services.licences.templates import Template, save_template, template, templates
 from governance.services.terms import Terms, plain_words
 
 __all__ = [
+    "Template",
     "Terms",
     "approve",
     "check_contract",
@@ -29,5 +31,8 @@ __all__ = [
     "reject",
     "request",
     "resume",
+    "save_template",
     "send_back",
+    "template",
+    "templates",
 ]

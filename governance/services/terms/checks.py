@@ -286,7 +286,7 @@ def _wrong_duty(duty: Any) -> str:
         return f"expected whole days from 0 to {MAX_DAYS}, found {days!r}. Write 0 for at once."
     about = duty.get("about", "")
     if not isinstance(about, str) or len(about) > _MAX_ABOUT:
-        return f"expected at most {_MAX_ABOUT} characters on what it is about. Shorten it."
+        return f"expected at most {_MAX_ABOUT} characters as about, found {about!r}. Shorten it."
     return ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from governance.models import Corpus, Licence
@@ -17,7 +17,7 @@ from governance.services.terms.labels import (
     percent,
 )
 from governance.services.terms.value import Terms, of
-from governance.vocabulary import PaymentType, Purpose, QuotaPeriod, Use
+from governance.vocabulary import PaymentType, QuotaPeriod, Use
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,18 @@ def sentences(terms: Terms) -> tuple[Sentence, ...]:
     """Every term in words; terms left at "any", "none" or nothing say nothing of their own."""
     return tuple(
         sentence
-        for part in (_uses, _answering, _barred, _period, _limits, _price, _owed, _end, _paper)
+        for part in (
+            _uses,
+            _answering,
+            _narrowed,
+            _barred,
+            _period,
+            _limits,
+            _price,
+            _owed,
+            _end,
+            _paper,
+        )
         for sentence in part(terms)
     )
 
@@ -91,12 +102,12 @@ def _uses(terms: Terms) -> Iterator[Sentence]:
         yield Sentence(("prohibited_uses",), f"May not be {said}, {_WHATEVER}.")
 
 
-def _done(use: str) -> str:
-    return _DONE[Use(use)]
+def _done(use: Use) -> str:
+    return _DONE[use]
 
 
 def _answering(terms: Terms) -> Iterator[Sentence]:
-    named = ("uses", "purposes", "consumers", "recipient_classes", "sectors", "territories")
+    named = ("uses", "purposes", "consumers", "excluded_consumers", "territories")
     if Use.ANSWER not in terms.uses:
         yield Sentence(("uses",), "May not answer anybody.")
     purposes = joined(sorted(label("purposes", one).lower() for one in terms.purposes))
@@ -110,66 +121,57 @@ def _answering(terms: Terms) -> Iterator[Sentence]:
 
 
 def _askers(terms: Terms) -> str:
-    """Who may ask: "anyone but never dara", "education organisations of the sector Education"."""
+    """Who may ask: "anyone but never dara"."""
     who = "anyone" if terms.consumers is None else joined(sorted(terms.consumers), none="nobody")
     if terms.excluded_consumers:
         who += f" but never {joined(sorted(terms.excluded_consumers), last='or')}"
-    kinds = []
-    if terms.recipient_classes is not None:
-        labels = [
-            label("recipient_classes", one).lower() for one in sorted(terms.recipient_classes)
-        ]
-        kinds.append(f"{joined(labels, last='or', none='no kind of')} organisation")
-    if terms.sectors is not None:
-        labels = [f"“{label('sectors', one)}”" for one in sorted(terms.sectors)]
-        kinds.append(f"in the sector {joined(labels, last='or', none='of nobody')}")
-    return f"{who} that is {' '.join(_article(kinds))}" if kinds else who
+    return who
 
 
-def _article(kinds: list[str]) -> list[str]:
-    """ "a commercial organisation", "an education organisation", "in the sector …"."""
-    first = kinds[0]
-    if first.startswith(("in ", "no ")):
-        return kinds
-    return [f"{'an' if first[0] in 'aeiou' else 'a'} {first}", *kinds[1:]]
-
-
-def _places(name: str, codes: object) -> list[str]:
+def _places(name: str, codes: Sequence[str]) -> list[str]:
     """Countries by code, groups by name with their article."""
     found = []
-    for code in sorted(codes or ()):  # type: ignore[call-overload]
+    for code in sorted(codes):
         said = label(name, code)
         found.append(f"the {said}" if said != code else said)
     return found
 
 
+def _narrowed(terms: Terms) -> Iterator[Sentence]:
+    """Kinds of organisation and sectors; and who and where, if that was not said of answers."""
+    if terms.recipient_classes is not None:
+        labels = [
+            label("recipient_classes", one).lower() for one in sorted(terms.recipient_classes)
+        ]
+        said = joined(labels, last="or", none="no kind of")
+        yield Sentence(("recipient_classes",), f"Only for {said} organisations.")
+    if terms.sectors is not None:
+        said = _sectors("sectors", terms.sectors)
+        yield Sentence(("sectors",), f"Only for organisations in the sector {said}.")
+    if Use.ANSWER in terms.uses:
+        return
+    if terms.consumers is not None or terms.excluded_consumers:
+        yield Sentence(("consumers", "excluded_consumers"), f"Only for {_askers(terms)}.")
+    if terms.territories is not None:
+        said = joined(_places("territories", terms.territories), none="no territory")
+        yield Sentence(("territories",), f"Only in {said}.")
+
+
 def _barred(terms: Terms) -> Iterator[Sentence]:
     if terms.prohibited_purposes:
-        labels = sorted(Purpose(one).label.lower() for one in terms.prohibited_purposes)
+        labels = sorted(label("purposes", one).lower() for one in terms.prohibited_purposes)
         said = joined(labels, last="or")
         yield Sentence(("prohibited_purposes",), f"Never for {said}, {_WHATEVER}.")
-    if terms.excluded_consumers and Use.ANSWER not in terms.uses:
-        said = joined(sorted(terms.excluded_consumers), last="or")
-        yield Sentence(("excluded_consumers",), f"Never for {said}, {_WHATEVER}.")
     if terms.excluded_sectors:
-        labels = [f"“{label('sectors', one)}”" for one in sorted(terms.excluded_sectors)]
-        said = joined(labels, last="or")
+        said = _sectors("excluded_sectors", terms.excluded_sectors)
         yield Sentence(("excluded_sectors",), f"Never for anyone in the sector {said}.")
     if terms.excluded_territories:
         said = joined(_places("excluded_territories", terms.excluded_territories), last="or")
         yield Sentence(("excluded_territories",), f"Never in {said}.")
-    if Use.ANSWER not in terms.uses:
-        yield from _narrowed_without_answers(terms)
 
 
-def _narrowed_without_answers(terms: Terms) -> Iterator[Sentence]:
-    """Who and where still bind a licence that answers nobody: whoever gets the expert."""
-    if terms.consumers is not None or terms.recipient_classes is not None or terms.sectors:
-        named = ("consumers", "recipient_classes", "sectors")
-        yield Sentence(named, f"Only for {_askers(terms)}.")
-    if terms.territories is not None:
-        said = joined(_places("territories", terms.territories), none="no territory")
-        yield Sentence(("territories",), f"Only in {said}.")
+def _sectors(name: str, codes: Sequence[str]) -> str:
+    return joined([f"“{label(name, one)}”" for one in sorted(codes)], last="or", none="of nobody")
 
 
 def _period(terms: Terms) -> Iterator[Sentence]:

@@ -267,8 +267,8 @@ def test_plain_words_say_who_may_do_what_until_when():
     assert licences.plain_words(licence) == (
         "Letters of Alder Press. May not train an expert. May answer for education and research, "
         "asked by anyone but never dara, in DE and NL. In force from 1 March 2027, 12:00 UTC until "
-        "11 March 2027, 12:00 UTC. Served only while its audited extraction rate is at most 1%. Costs "
-        "40.00 EUR for a million tokens the expert accounts for. Termination takes 14 days' "
+        "11 March 2027, 12:00 UTC. Served only while its audited extraction rate is at most 1%. "
+        "Costs 40.00 EUR for a million tokens the expert accounts for. Termination takes 14 days' "
         "notice; the owner may withdraw at any time, at once."
     )
 
