@@ -10,7 +10,7 @@ imports never widen, and propose only: requesting and approving stay two people'
 from __future__ import annotations
 
 from governance.errors import InvalidTerms
-from governance.exchange import odrl
+from governance.exchange import aipref, croissant, cyclonedx, odrl, rsl, spdx, tdmrep
 from governance.exchange.rights import Direction, Exported, Format, Imported, Loss, Rights, of
 
 __all__ = [
@@ -32,8 +32,20 @@ FORMATS: dict[str, Format] = {
         Format(
             "odrl", "ODRL 2.2", "W3C Recommendation 2018", ".odrl.json", odrl.written, odrl.load
         ),
+        Format("rsl", "RSL 1.0", "Recommendation 2025", ".rsl.xml", rsl.export, rsl.load),
+        Format(
+            "tdmrep", "TDMRep", "W3C Community Group report 2024", ".tdmrep.json",
+            tdmrep.export, tdmrep.load,
+        ),
+        Format("aipref", "AIPREF", "IETF draft", ".aipref.txt", aipref.export, aipref.load),
+        Format(
+            "croissant", "Croissant 1.1", "MLCommons 2026", ".croissant.json",
+            croissant.export, croissant.load,
+        ),
+        Format("spdx", "SPDX 3.0.1", "Stable", ".spdx.json", spdx.export, None),
+        Format("cyclonedx", "CycloneDX 1.6", "Stable", ".cdx.json", cyclonedx.export, None),
     )
-}
+}  # fmt: skip
 
 
 def export(format_code: str, licence: object) -> Exported:

@@ -7,7 +7,7 @@ mapping, and knows only their fields.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from governance.errors import InvalidTerms
-from governance.vocabulary import PaymentType
+from governance.vocabulary import PaymentType, Use
 
 MAX_BYTES = 1 << 20
 """The largest file an import reads."""
@@ -143,7 +143,8 @@ class Rights:
     document_count: int = 0
     text_bytes: int = 0
     merkle_root: str = ""
-    personal: dict[str, bool] = field(default_factory=dict)
+    policy_url: str = ""
+    """Where the terms can be read by anyone, for vocabularies that only point to them."""
 
 
 def of(source: object) -> Rights:
@@ -228,11 +229,22 @@ def unsaid(
 def _direction(name: str, value: Any, said: Any) -> Direction:
     if name == "uses":
         return Direction.NARROWER if set(said) <= set(value) else Direction.WIDER
-    if name == "purposes" and not said:
-        # The list names what is allowed: an empty one allows nothing, in our reading. A reader
-        # of a format without purposes takes silence for all of them.
-        return Direction.WIDER
+    if name.startswith(("prohibited_", "excluded_")) and set(said) >= set(value):
+        return Direction.NARROWER
+    # A reader of a format without a word for a limit takes its silence for no limit.
     return Direction.WIDER if name in LIMITS else Direction.UNSAID
+
+
+def is_open_to_all(terms: Mapping[str, Any]) -> bool:
+    """Whether anyone may train on the data, free and without a limit or a duty.
+
+    Only then may a statement to the public say so: what one party was granted is no preference
+    towards all others.
+    """
+    said = set(spoken(terms))
+    needless = {"uses", "starts_at", "payment_type", "purposes", "contract_digest", "clauses"}
+    is_free = terms["payment_type"] == PaymentType.FREE
+    return Use.TRAIN in terms["uses"] and is_free and said <= needless | {"note"}
 
 
 def shown(value: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from governance.exchange.odrl.nodes import Names, Node, many
+from governance.exchange.odrl.nodes import Names, many
 from governance.exchange.odrl.own import embedded
 from governance.exchange.odrl.words import CURRENCY, DUTY_ACTIONS, ODRL, OWN, PROFILE, URN
 from governance.exchange.rights import Direction, Loss, shown
@@ -24,7 +24,7 @@ _EURO = "http://dbpedia.org/resource/Euro"
 class Duties:
     """The duties taken over so far. A duty of one permission binds for all: never fewer."""
 
-    entries: tuple[Node, ...] = ()
+    entries: tuple[dict[str, Any], ...] = ()
     money: tuple[tuple[str, Any], ...] = ()
     is_exclusive: bool = False
     requires_attribution: bool = False
@@ -76,13 +76,13 @@ class Duties:
             return self if owed in [self.money] else replace(self, money=(*self.money, *owed))
         return self._kept(rule, name, action.refinement, names)
 
-    def _own(self, rule: Node, iri: str) -> Duties | str:
+    def _own(self, rule: Mapping[str, Any], iri: str) -> Duties | str:
         entry = embedded(f"{OWN}duty", rule[f"{OWN}duty"])
         if f"{ODRL}{entry.get('action', 'inform')}" != iri:
             return "a duty says one thing in ODRL and another in our profile"
         return replace(self, entries=(*self.entries, entry))
 
-    def _attributed(self, rule: Node, action: Any, names: Names) -> Duties:
+    def _attributed(self, rule: Mapping[str, Any], action: Any, names: Names) -> Duties:
         party = names.identity(rule.get("attributedParty", ""))
         text = "" if party.startswith(URN) else party[:300]
         losses = self.losses
@@ -97,9 +97,11 @@ class Duties:
             losses=losses,
         )
 
-    def _kept(self, rule: Node, name: str, refinement: tuple[Any, ...], names: Names) -> Duties:
+    def _kept(
+        self, rule: Mapping[str, Any], name: str, refinement: tuple[Any, ...], names: Names
+    ) -> Duties:
         """A duty of another vocabulary: its days where it names them, the rest as words."""
-        entry: Node = {"action": name}
+        entry: dict[str, Any] = {"action": name}
         about = [_said(one, names) for one in refinement]
         for constraint in many(rule.get("constraint")):
             days = _within(constraint, names)
@@ -118,7 +120,7 @@ class Duties:
         return replace(self, entries=entries, losses=losses)
 
 
-def _after_breach(rule: Node) -> tuple[Loss, ...]:
+def _after_breach(rule: Mapping[str, Any]) -> tuple[Loss, ...]:
     if "consequence" not in rule:
         return ()
     reason = "Consequences of a breach have no term here; they stand in the contract alone."

@@ -13,7 +13,10 @@ from governance.vocabulary import PaymentType, QuotaPeriod
 
 _CLAUSES = "clauses"
 OWN_TERMS = frozenset(f"{PROFILE}{word}" for word in (*PLAIN_TERMS, *DAY_TERMS, _CLAUSES))
-_CHOICES = {"quota_period": set(QuotaPeriod), "payment_type": set(PaymentType)}
+_CHOICES: dict[str, list[str]] = {
+    "quota_period": [str(period) for period in QuotaPeriod],
+    "payment_type": [str(payment) for payment in PaymentType],
+}
 _DAYS = re.compile(r"P(\d{1,5})D")
 
 
