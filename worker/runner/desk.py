@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
-from governance.policy.decide import decide
-from governance.policy.types import Denied
+from governance.errors import QuotaSpent
+from governance.policy.types import Ask, Denied
 from modelops.contract import (
     Done,
     EndCause,
@@ -21,12 +22,16 @@ from modelops.contract import (
     RefusalReason,
     Refused,
 )
+from worker.runner.escrow import Escrow, Permission, most_prompt_tokens
 from worker.runner.fleet import EngineLike, Fleet
 from worker.runner.lease import HeldWarrant, LeaseHolder, ask_of
 from worker.runner.meter import Meter
 
 CATCH_UP_S = 1.0
 """How long an order from a later policy epoch waits for this runner to learn of that epoch."""
+
+QUOTA_TRIES = 5
+"""How often an order is decided anew because other runners took from the quota meanwhile."""
 
 RECHECK_S = 1.0
 """How long a running answer may go on before its licences' written ends are looked at again."""
@@ -42,13 +47,15 @@ class Admission:
     checked_epoch: int
     checked_s: float
     held_back: EndCause = EndCause.NONE
+    shortened: str = ""
 
     def end(self, end: Done | Refused) -> Done | Refused:
-        """`end`, or what it becomes when words of this answer were held back."""
-        if self.held_back is EndCause.NONE or isinstance(end, Refused):
+        """`end`, or what it becomes when words of this answer were held back or not to be had."""
+        if isinstance(end, Refused) or end.finish_reason is FinishReason.CONTENT_FILTER:
             return end
-        if end.finish_reason is FinishReason.CONTENT_FILTER:
-            return end
+        if self.held_back is EndCause.NONE:
+            is_short = end.finish_reason is FinishReason.LENGTH and self.shortened
+            return replace(end, detail=self.shortened) if is_short else end
         return replace(
             end,
             finish_reason=FinishReason.CONTENT_FILTER,
@@ -65,9 +72,11 @@ class Desk:
         holder: LeaseHolder,
         fleet: Fleet,
         meter: Meter,
+        escrow: Escrow,
         now: Callable[[], datetime] = timezone.now,
     ) -> None:
-        self._holder, self._fleet, self._meter, self._now = holder, fleet, meter, now
+        self._holder, self._fleet, self._now = holder, fleet, now
+        self._meter, self._escrow = meter, escrow
 
     def admit(self, order: GenerationOrder) -> Admission | Refused:
         """Decide about `order` and open its usage row. Nothing is generated yet."""
@@ -93,34 +102,72 @@ class Desk:
 
     def _decide(self, order: GenerationOrder, warrant: HeldWarrant) -> Admission | Refused:
         ask, snapshot = ask_of(order.ask), warrant.snapshot
-        decision = decide(snapshot, ask, self._now())
-        if isinstance(decision, Denied):
-            whys = ", ".join(why.value for why in decision.why)
-            return _refused(order, RefusalReason.NOT_PERMITTED, f"policy denies this: {whys}")
         engine = self._fleet.engine(order.anchor_digest)
-        if order.build_digest != snapshot.build_digest or engine is None:
-            return _refused(
-                order,
-                RefusalReason.UNKNOWN_BUILD,
-                f"expected build {snapshot.build_digest or 'none'}, found {order.build_digest}; "
-                "decide again on the newest policy",
-                retry=True,
-            )
-        permitted = {ExpertRef(ref.name, ref.digest) for ref in decision.allowed}
+        for _ in range(QUOTA_TRIES):
+            try:
+                permission = self._escrow.permission(order, ask, snapshot, self._now())
+            except (DatabaseError, InterfaceError) as error:
+                detail = f"expected to read which licences have quotas, found: {error}"
+                return _refused(order, RefusalReason.USAGE_UNRECORDED, detail, retry=True)
+            if isinstance(permission.decision, Denied):
+                whys = ", ".join(why.value for why in permission.decision.why)
+                return _refused(order, RefusalReason.NOT_PERMITTED, f"policy denies this: {whys}")
+            if order.build_digest != snapshot.build_digest or engine is None:
+                return _refused(
+                    order,
+                    RefusalReason.UNKNOWN_BUILD,
+                    f"expected build {snapshot.build_digest or 'none'}, found "
+                    f"{order.build_digest}; decide again on the newest policy",
+                    retry=True,
+                )
+            try:
+                return self._admit(order, ask, warrant, permission, engine)
+            except QuotaSpent:
+                self._escrow.forget(permission.slices)
+        detail = "expected a share of the licence's quota, found other answers faster; try again"
+        return _refused(order, RefusalReason.OVERLOADED, detail, retry=True)
+
+    def _admit(
+        self,
+        order: GenerationOrder,
+        ask: Ask,
+        warrant: HeldWarrant,
+        permission: Permission,
+        engine: EngineLike,
+    ) -> Admission | Refused:
+        """Narrow `order` to what is permitted and open its row.
+
+        Raises:
+            QuotaSpent: other runners took from a quota since it was looked at.
+        """
+        assert not isinstance(permission.decision, Denied)
+        permitted = {ExpertRef(ref.name, ref.digest) for ref in permission.decision.allowed}
         allowed = tuple(sorted(permitted & set(order.allowed)))
         missing = ask.require - {ref.name for ref in allowed}
         if missing:
             detail = f"required but not permitted: {', '.join(sorted(missing))}"
             return _refused(order, RefusalReason.NOT_PERMITTED, detail, retry=True)
-        return self._open(
-            replace(order, allowed=allowed, policy_epoch=warrant.policy_epoch), engine
+        shortened, most = "", permission.max_tokens
+        if most < order.sampling.max_tokens:
+            shortened = f"shortened to {most} tokens, which is what a licence's quota has left"
+        narrowed = replace(
+            order,
+            allowed=allowed,
+            policy_epoch=warrant.policy_epoch,
+            sampling=replace(order.sampling, max_tokens=most),
         )
-
-    def _open(self, order: GenerationOrder, engine: EngineLike) -> Admission | Refused:
-        record = self._meter.open(order)
+        promised = most_prompt_tokens(order) + most if permission.slices else 0
+        record = self._meter.open(
+            narrowed,
+            licences=permission.licences,
+            quota_slices=permission.slices.values(),
+            promised_tokens=promised,
+        )
         if isinstance(record, Refused):
             return record
-        return Admission(order, engine, record, order.policy_epoch, time.monotonic())
+        self._escrow.note_promised(permission.slices, promised)
+        now_s = time.monotonic()
+        return Admission(narrowed, engine, record, warrant.policy_epoch, now_s, shortened=shortened)
 
     def why_held_back(self, admission: Admission) -> EndCause:
         """Why words computed for this admission may not leave now; asked under `holder.release`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -25,9 +25,6 @@ from worker.runner.lease import ask_of
 from worker.runner.registry import kept_connection
 
 log = logging.getLogger(__name__)
-
-REFUSED = "refused"
-"""Finish reason of a row that was opened for an answer the engine then would not begin."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,20 @@ class Meter:
         self._incarnation = incarnation
         self._owed: deque[Closing] = deque()
 
-    def open(self, order: GenerationOrder) -> UUID | Refused:
+    def open(
+        self,
+        order: GenerationOrder,
+        *,
+        licences: Mapping[str, str] | None = None,
+        quota_slices: Collection[UUID] = (),
+        promised_tokens: int = 0,
+    ) -> UUID | Refused:
         """The row for `order`, whose `allowed` and `policy_epoch` are those of this runner.
 
         A refusal says why nothing may be generated: licensed or not, no answer goes unrecorded.
+
+        Raises:
+            QuotaSpent: a slice has less than `promised_tokens` free; nothing was written.
         """
         ask = ask_of(order.ask)
         try:
@@ -70,6 +77,9 @@ class Meter:
                     policy_epoch=order.policy_epoch,
                     build_digest=order.build_digest,
                     allowed=[ref.name for ref in order.allowed],
+                    licences=licences,
+                    quota_slices=quota_slices,
+                    promised_tokens=promised_tokens,
                     at=timezone.now(),
                 )
         except StalePolicy as error:
@@ -147,7 +157,7 @@ class Meter:
 
 def _closing(record_id: UUID, end: Done | Refused) -> Closing:
     if isinstance(end, Refused):
-        return Closing(record_id, REFUSED, end.reason.value[:32])
+        return Closing(record_id, usage.REFUSED, end.reason.value[:32])
     return Closing(
         record_id,
         end.finish_reason.value,

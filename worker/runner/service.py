@@ -20,6 +20,7 @@ from governance.vocabulary import ExpertState
 from modelops.contract import Authority, ExpertRef
 from worker.listening import Listener
 from worker.runner.desk import Desk
+from worker.runner.escrow import Escrow
 from worker.runner.fleet import EngineLike, Fleet, WantedBuild
 from worker.runner.lease import LeaseHolder
 from worker.runner.meter import Meter
@@ -59,7 +60,7 @@ class Runner:
             withdraw=self.fleet.withdraw,
         )
         self._meter = Meter(self.incarnation)
-        desk = Desk(self.holder, self.fleet, self._meter)
+        desk = Desk(self.holder, self.fleet, self._meter, Escrow(self.incarnation))
         self._server = Server(
             url, desk=desk, meter=self._meter, holder=self.holder, health=self.health
         )
