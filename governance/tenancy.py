@@ -65,6 +65,7 @@ OWNED: Final[Mapping[str, tuple[str, ...]]] = {
     "WebhookEndpoint": ("owner",),
     "WebhookDelivery": ("endpoint",),
     "WebhookAttempt": ("delivery",),
+    "Shadow": ("licence",),
 }
 
 # Rows that belong to no owner and may be read by any owner; never written by an owner.

@@ -47,6 +47,7 @@ from governance.models.owners import (
 )
 from governance.models.preferences import SavedFilter
 from governance.models.quotas import Quota, QuotaSlice
+from governance.models.shadows import Shadow
 from governance.models.statements import Statement, StatementRemark
 from governance.models.suppression import Suppression, SuppressionLift
 from governance.models.usage import UsageRecord
@@ -97,6 +98,7 @@ __all__ = [
     "QuotaSlice",
     "RunnerLease",
     "SavedFilter",
+    "Shadow",
     "StagedEvent",
     "Statement",
     "StatementRemark",

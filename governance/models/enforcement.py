@@ -5,7 +5,8 @@ from __future__ import annotations
 import pgtrigger
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.fields.json import KT
 
 from governance.models.columns import append_only, identity, instant, sha256
 from governance.models.experts import Build, Expert
@@ -115,7 +116,11 @@ class ExpertFence(models.Model):
 
 
 class DecisionRecord(models.Model):
-    """Why one request was permitted or denied, in OPA's field names. Append-only, no prompts."""
+    """Why one request was permitted or denied, in OPA's field names. Append-only, no prompts.
+
+    `erased` and `masked` are JSON pointers: what was left out of `input` and what is kept only in
+    part. `metrics` holds nanoseconds.
+    """
 
     decision_id = identity()
     timestamp = instant()
@@ -126,11 +131,21 @@ class DecisionRecord(models.Model):
     result = models.JSONField()
     requested_by = models.CharField(max_length=100)
     policy_epoch = models.PositiveBigIntegerField()
+    erased = models.JSONField(default=list)
+    masked = models.JSONField(default=list)
+    metrics = models.JSONField(default=dict)
 
     class Meta:
         ordering = ("-timestamp",)
         triggers = append_only("decision_record")
-        indexes = [models.Index(fields=["-timestamp"]), GinIndex(fields=["result"])]
+        indexes = [
+            models.Index(fields=["-timestamp"]),
+            models.Index(
+                KT("input__consumer"), F("timestamp").desc(), name="decision_by_consumer"
+            ),
+            models.Index(fields=["policy_epoch", "-timestamp"]),
+            GinIndex(fields=["result"]),
+        ]
 
     def __str__(self) -> str:
         return f"decision {self.decision_id}"

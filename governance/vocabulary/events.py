@@ -98,3 +98,5 @@ class EventTag(Labelled):
     ABSENCE_RECORDED = "approval.absence_recorded"
     ABSENCE_ENDED = "approval.absence_ended"
     GROUP_CHANGED = "approval.group_changed"
+    SHADOW_STARTED = "shadow.started"
+    SHADOW_ENDED = "shadow.ended"
