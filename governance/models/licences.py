@@ -56,9 +56,11 @@ class LicenceQuerySet(models.QuerySet["Licence"]):
     def in_force(self, at: datetime) -> Self:
         """Agreed, begun, not run out and not ended at `at`.
 
-        An ending of only some purposes or consumers leaves it in force for the rest.
+        An ending of only some purposes or consumers leaves it in force for the rest, and one with a
+        wind-down for those who may go on.
         """
         ended = Ending.objects.filter(
+            Q(wind_down_until=None) | Q(wind_down_until__lte=at),
             licence=models.OuterRef("pk"),
             effective_at__lte=at,
             lifts=None,

@@ -69,7 +69,20 @@ NO_ACTS = {
     },
     "withdrawals": {"progress"},
 }
-ELSEWHERE = {"approvals", "certificates", "claims", "documents", "duties", "signoffs", "statements"}
+ELSEWHERE = {
+    "approvals",
+    "certificates",
+    "claims",
+    "clocks",
+    "documents",
+    "duties",
+    "effects",
+    "holds",
+    "notices",
+    "signoffs",
+    "statements",
+    "webhooks",
+}
 """Modules held to the same rule by tests of their own."""
 
 
