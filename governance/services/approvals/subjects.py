@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from governance.canonical import canonical_json, plain, sha256_hex
@@ -155,7 +155,12 @@ def promotion(row: Build) -> Subject:
 
 
 def api_key(
-    consumer: Consumer, *, label: str, purposes: Sequence[str], expires_at: datetime | None
+    consumer: Consumer,
+    *,
+    label: str,
+    purposes: Sequence[str],
+    scopes: Sequence[str] | None,
+    expires_at: datetime | None,
 ) -> Subject:
     """A key of a consumer, bound to purposes."""
     return Subject(
@@ -168,7 +173,8 @@ def api_key(
             "territory": consumer.territory,
             "label": label,
             "purposes": sorted({str(purpose) for purpose in purposes}),
-            "expires_at": plain(expires_at) if expires_at else None,
+            "scopes": sorted({str(scope) for scope in scopes}) if scopes is not None else None,
+            "expires_at": plain(expires_at.astimezone(UTC)) if expires_at else None,
         },
         thread=f"consumer:{consumer.slug}",
     )
