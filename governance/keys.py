@@ -1,11 +1,15 @@
-"""Signing keys in files: made once, readable by their owner alone, never in a database or backup.
+"""Keys in files: made once, readable by their owner alone, never in a database or its backup.
 
-Two keys: "log" signs tree heads, "certificate" signs statements. Folders and names come in by the
-door; a key is a PKCS #8 PEM without a passphrase, so the folder itself must be kept.
+Two keys sign: "log" tree heads, "certificate" statements and receipts. Two secrets make hashes
+that a copy of the database cannot be searched for: "pepper" those of API keys, "suppression" those
+of what was erased. Folders and names come in by the door; a key is a PKCS #8 PEM without a
+passphrase and a secret 32 bytes in hexadecimal, so the folder itself must be kept. A lost pepper
+ends every API key; a lost suppression secret forgets what must not come back.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import secrets
@@ -20,6 +24,8 @@ from governance.errors import SignatureInvalid
 
 LOG_KEY = "log"
 CERTIFICATE_KEY = "certificate"
+PEPPER = "pepper"
+SUPPRESSION = "suppression"
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
@@ -36,12 +42,31 @@ def load_or_create(folder: Path, name: str) -> Signer:
     path = _path(folder, name)
     if not path.exists():
         _create(path)
-    if path.stat().st_mode & 0o077:
-        raise SignatureInvalid(
-            f"expected {path} to be readable by its owner alone, found mode "
-            f"{path.stat().st_mode & 0o777:o}; chmod 600 it, and replace the key if others read it"
-        )
+    _check_private(path)
     return Signer(_read(path))
+
+
+@functools.cache
+def secret(folder: Path, name: str) -> bytes:
+    """The 32 secret bytes `name` of `folder`, read once a process; made if they are not there yet.
+
+    Raises:
+        SignatureInvalid: the file holds something else, or others may read it.
+    """
+    path = _path(folder, name).with_suffix(".secret")
+    if not path.exists():
+        _place_once(path, secrets.token_hex(32).encode())
+    _check_private(path)
+    try:
+        found = bytes.fromhex(path.read_text(encoding="ascii"))
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise SignatureInvalid(
+            f"expected 32 bytes in hexadecimal in {path}, found something else; restore the file "
+            "from its own copy"
+        )
+    return found
 
 
 def public_keys(folder: Path) -> dict[str, Verifier]:
@@ -56,18 +81,30 @@ def _path(folder: Path, name: str) -> Path:
     return folder / f"{name}.pem"
 
 
+def _check_private(path: Path) -> None:
+    if path.stat().st_mode & 0o077:
+        raise SignatureInvalid(
+            f"expected {path} to be readable by its owner alone, found mode "
+            f"{path.stat().st_mode & 0o777:o}; chmod 600 it, and replace the key if others read it"
+        )
+
+
 def _create(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+    _place_once(path, pem)
+
+
+def _place_once(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         try:

@@ -24,6 +24,7 @@ from governance.models import ApiKey
 from governance.policy.decide import decide
 from governance.policy.types import Ask, Denied, Snapshot
 from governance.services import consumers, decisions
+from governance.vocabulary import KeyScope
 from web.gateway import orders, stream, wire
 from web.gateway.database import in_database
 from web.gateway.errors import GatewayError, invalid, unavailable
@@ -39,14 +40,14 @@ port = RunnerPort(settings.RECLAIM_RUNNER_URL)
 @require_POST
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     """`POST /v1/chat/completions`."""
-    return await _answer(request, wire.parse_chat)
+    return await _answer(request, wire.parse_chat, KeyScope.CHAT)
 
 
 @csrf_exempt
 @require_POST
 async def completions(request: HttpRequest) -> HttpResponseBase:
     """`POST /v1/completions`."""
-    return await _answer(request, wire.parse_completion)
+    return await _answer(request, wire.parse_completion, KeyScope.COMPLETIONS)
 
 
 @csrf_exempt
@@ -55,6 +56,7 @@ async def models(request: HttpRequest, name: str = "") -> HttpResponseBase:
     """`GET /v1/models` and `/v1/models/<name>`: what this key may use, and which experts."""
     try:
         api_key = await _authenticated(request)
+        orders.check_scope(api_key, KeyScope.MODELS)
         snapshot = await _policy(request)
     except GatewayError as error:
         return error.response()
@@ -70,9 +72,12 @@ async def models(request: HttpRequest, name: str = "") -> HttpResponseBase:
     ).response()
 
 
-async def _answer(request: HttpRequest, parse: Callable[[bytes], wire.Asked]) -> HttpResponseBase:
+async def _answer(
+    request: HttpRequest, parse: Callable[[bytes], wire.Asked], scope: KeyScope
+) -> HttpResponseBase:
     try:
         api_key = await _authenticated(request)
+        orders.check_scope(api_key, scope)
         asked = parse(_body(request))
         ask = orders.ask_for(api_key, asked)
         admitted, first, rest = await _begun(request, api_key, asked, ask)

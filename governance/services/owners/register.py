@@ -190,7 +190,9 @@ def _check_facts(facts: Mapping[str, Any], *, besides: DataOwner | None = None) 
     number = facts.get("registry_number", "")
     country = facts.get("jurisdiction", besides.jurisdiction if besides else "")
     taken = DataOwner.objects.filter(jurisdiction=country, registry_number=number)
-    if number and taken.exclude(pk=besides.pk if besides else None).exists():
+    if besides is not None:
+        taken = taken.exclude(pk=besides.pk)
+    if number and taken.exists():
         raise InvalidTerms(
             f"expected a registry number new in {country}, found {number}. Use the owner "
             "registered under it.",
