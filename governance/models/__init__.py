@@ -14,6 +14,12 @@ from governance.models.consents import (
     ProcessingActivity,
 )
 from governance.models.contracts import ContractReading, Countersignature, LicenceTemplate
+from governance.models.corpora import (
+    CorpusProfile,
+    CorpusSketch,
+    CorpusSource,
+    ReservationSignal,
+)
 from governance.models.documents import Document
 from governance.models.duties import Duty
 from governance.models.enforcement import (
@@ -70,6 +76,9 @@ __all__ = [
     "Consumer",
     "ContractReading",
     "Corpus",
+    "CorpusProfile",
+    "CorpusSketch",
+    "CorpusSource",
     "Countersignature",
     "DataOwner",
     "DecisionRecord",
@@ -96,6 +105,7 @@ __all__ = [
     "ProcessingActivity",
     "Quota",
     "QuotaSlice",
+    "ReservationSignal",
     "RunnerLease",
     "SavedFilter",
     "Shadow",

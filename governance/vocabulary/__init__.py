@@ -16,6 +16,7 @@ from governance.vocabulary.consents import (
     LawfulBasis,
     SuppressedKind,
 )
+from governance.vocabulary.corpora import Sensitive, SignalKind
 from governance.vocabulary.decisions import Why
 from governance.vocabulary.events import EventTag
 from governance.vocabulary.experts import BuildState, ExpertState, RevisionState, Verdict
@@ -94,6 +95,8 @@ __all__ = [
     "RevisionState",
     "Role",
     "Sector",
+    "Sensitive",
+    "SignalKind",
     "SuppressedKind",
     "TerritoryGroup",
     "Use",
