@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,10 +11,17 @@ from django.db.models import Q
 
 from governance.canonical import plain
 from governance.errors import UnlawfulMove
-from governance.models import Build, ExpertFence, PolicySnapshot, UsageRecord, Withdrawal
+from governance.models import (
+    Build,
+    ExpertFence,
+    LegalHold,
+    PolicySnapshot,
+    UsageRecord,
+    Withdrawal,
+)
 from governance.services import leases
 from governance.services.leases import CLOCK_MARGIN
-from governance.vocabulary import BuildState, CertificateStage
+from governance.vocabulary import BuildState, CertificateStage, HoldState
 
 _MOST_LISTED = 1_000
 
@@ -35,11 +42,34 @@ class Claim:
 
 
 def of_stage(withdrawal: Withdrawal, stage: CertificateStage, *, at: datetime) -> Claim:
-    """The claim of `stage`, if its facts hold.
+    """The claim of `stage`, if its facts hold, with every legal hold that made erasure wait.
 
     Raises:
         UnlawfulMove: they do not, or not yet.
     """
+    claimed, holds = _of_stage(withdrawal, stage, at), _holds(withdrawal, at)
+    return replace(claimed, evidence={**claimed.evidence, "holds": holds}) if holds else claimed
+
+
+def _holds(withdrawal: Withdrawal, at: datetime) -> list[dict[str, Any]]:
+    """Holds that were put in force on the expert, in their order."""
+    found = LegalHold.objects.filter(expert_id=withdrawal.expert_id)
+    found = found.filter(state__in=(HoldState.IN_FORCE, HoldState.LIFTED)).order_by("decided_at")
+    return [
+        plain(
+            {
+                "authority": hold.authority,
+                "in_force_since": hold.decided_at,
+                "until_at": hold.until_at,
+                "lifted_at": hold.lifted_at,
+                "is_sealed": hold.state == HoldState.IN_FORCE and hold.until_at > at,
+            }
+        )
+        for hold in found
+    ]
+
+
+def _of_stage(withdrawal: Withdrawal, stage: CertificateStage, at: datetime) -> Claim:
     match stage:
         case CertificateStage.BLOCKED:
             return _blocked(withdrawal)

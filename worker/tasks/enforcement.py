@@ -16,14 +16,16 @@ from django.utils import timezone
 
 from governance import keys
 from governance.models import RunnerLease, Withdrawal
-from governance.services import withdrawals
+from governance.services import holds, withdrawals
 from governance.services.leases import CLOCK_MARGIN
 from governance.vocabulary import CertificateStage, FollowUpKind
 from worker.celery import ERRANDS, app
 from worker.tasks import erasing
-from worker.tasks.courier import Carrier, Evidence, carry
+from worker.tasks.courier import Carrier, Evidence, Later, carry
 
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.005, 0.025
+HOLD_LOOK_S = 60.0
+"""How often a held erasure asks whether the hold is over; lifting one asks at once."""
 
 
 @app.task(name=ERRANDS[FollowUpKind.QUIESCE].task)
@@ -90,6 +92,9 @@ def _erase(carrier: Carrier) -> Evidence:
     withdrawal = Withdrawal.objects.select_related("expert").get(pk=carrier.row.subject_id)
     if withdrawal.erased_at is not None:
         return dict(withdrawal.erasure)
+    hold = holds.standing(withdrawal.expert, at=timezone.now())
+    if hold is not None:
+        raise Later(f"sealed by a legal hold until {hold.until_at:%d %B %Y}", HOLD_LOOK_S)
     runners = erasing.require_unloaded(withdrawal, at=timezone.now())
     places = erasing.Places(home=settings.RECLAIM_HOME, store=settings.RECLAIM_STORE)
     evidence: dict[str, Any] = {
