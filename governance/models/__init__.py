@@ -52,6 +52,7 @@ from governance.models.owners import (
     OwnerChange,
 )
 from governance.models.preferences import SavedFilter
+from governance.models.programs import KeptAnswer, PersonalKey
 from governance.models.quotas import Quota, QuotaSlice
 from governance.models.shadows import Shadow
 from governance.models.statements import Statement, StatementRemark
@@ -91,6 +92,7 @@ __all__ = [
     "Finding",
     "FollowUp",
     "Invitation",
+    "KeptAnswer",
     "LegalHold",
     "Licence",
     "LicenceTemplate",
@@ -101,6 +103,7 @@ __all__ = [
     "NoticeCursor",
     "NoticePreference",
     "OwnerChange",
+    "PersonalKey",
     "PolicySnapshot",
     "ProcessingActivity",
     "Quota",

@@ -30,6 +30,8 @@ class EventTag(Labelled):
     CONSUMER_REGISTERED = "consumer.registered"
     API_KEY_ISSUED = "api_key.issued"
     API_KEY_REVOKED = "api_key.revoked"
+    PERSONAL_KEY_ISSUED = "personal_key.issued"
+    PERSONAL_KEY_REVOKED = "personal_key.revoked"
     CORPUS_DESCRIBED = "corpus.described"
     CORPUS_PROFILED = "corpus.profiled"
     CORPUS_SOURCE_NOTED = "corpus.source_noted"

@@ -33,7 +33,7 @@ from tests.factories import NOW, digest_of
 
 pytestmark = pytest.mark.django_db
 
-BOOKKEEPING = {"decisions", "followups", "leases", "locks", "quotas", "snapshots", "terms", "usage"}
+BOOKKEEPING = {"decisions", "followups", "leases", "locks", "quotas", "snapshots", "terms", "usage", "whatif"}
 """Modules whose writes are no acts of law; `snapshots.publish` is a part of the act it serves."""
 
 NO_ACTS = {
@@ -79,6 +79,7 @@ ELSEWHERE = {
     "effects",
     "holds",
     "notices",
+    "personal_keys",
     "signoffs",
     "statements",
     "webhooks",
