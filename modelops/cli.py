@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,6 +101,34 @@ def check(
         raise typer.Exit(1)
     if not as_json:
         typer.echo("the gate would let it pass")
+
+
+@app.command()
+def sketch(
+    corpus: Path,
+    secret: Annotated[
+        Path, typer.Option(help="Your commitment secret; made here if it does not exist. Keep it.")
+    ] = Path("commitment.key"),
+) -> None:
+    """Describe a corpus without giving it away; prints a root and a sketch as JSON to upload."""
+    from modelops.corpus import jsonl, merkle
+    from modelops.corpus import sketch as sketches
+
+    try:
+        commitment = merkle.commit(jsonl.read(corpus), _secret_at(secret))
+        found = sketches.sketch(jsonl.read(corpus))
+    except ModelopsError as error:
+        raise _fail(error) from error
+    fields = {**dataclasses.asdict(found), "merkle_root": commitment.root}
+    typer.echo(json.dumps(fields, separators=(",", ":")))
+
+
+def _secret_at(path: Path) -> bytes:
+    """The owner's secret, from a file only the owner can read; made on first use."""
+    if not path.exists():
+        with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(secrets.token_bytes(32))
+    return path.read_bytes()
 
 
 @app.command()

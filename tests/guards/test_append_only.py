@@ -13,6 +13,9 @@ from governance.models import (
     ConsentReceipt,
     ConsentRecord,
     ContractReading,
+    CorpusProfile,
+    CorpusSketch,
+    CorpusSource,
     Countersignature,
     DecisionRecord,
     LicenceTemplate,
@@ -20,6 +23,7 @@ from governance.models import (
     LogLeaf,
     OwnerChange,
     ProcessingActivity,
+    ReservationSignal,
     Suppression,
     SuppressionLift,
 )
@@ -40,6 +44,9 @@ PROMISED = {
     "ConsentEvent",
     "ConsentRecord",
     "ContractReading",
+    "CorpusProfile",
+    "CorpusSketch",
+    "CorpusSource",
     "Countersignature",
     "DecisionRecord",
     "Document",
@@ -49,6 +56,7 @@ PROMISED = {
     "LogCheckpoint",
     "LogLeaf",
     "PolicySnapshot",
+    "ReservationSignal",
     "WebhookAttempt",
 }
 """Tables that hold evidence; taking one off this list takes a decision record in docs."""
@@ -123,6 +131,21 @@ ROWS = {
     ),
     "ConsentRecord": consent_record,
     "ContractReading": contract_reading,
+    "CorpusProfile": lambda: CorpusProfile.objects.create(corpus=factories.corpus()),
+    "CorpusSketch": lambda: CorpusSketch.objects.create(
+        corpus=factories.corpus(), minima=[1] * 512, shingle_words=8, document_count=1
+    ),
+    "CorpusSource": lambda: CorpusSource.objects.create(
+        corpus=factories.corpus(), title="t", licence="own"
+    ),
+    "ReservationSignal": lambda: ReservationSignal.objects.create(
+        corpus=factories.corpus(),
+        kind="rsl",
+        value="v",
+        url="https://a.example/",
+        seen_at=NOW,
+        raw=b"r",
+    ),
     "Countersignature": countersignature,
     "DecisionRecord": lambda: DecisionRecord.objects.create(
         path="p", input={}, result={}, requested_by="k", policy_epoch=1

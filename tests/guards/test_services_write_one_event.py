@@ -14,8 +14,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from governance import services
+from governance.canonical import Signer
 from governance.models import FollowUp, StagedEvent
 from governance.services import (
     builds,
@@ -27,13 +29,34 @@ from governance.services import (
     owners,
     withdrawals,
 )
-from governance.vocabulary import ConsumerStatus, Instrument, OwnerRole, OwnerStatus, Role, Verdict
+from governance.vocabulary import (
+    ConsumerStatus,
+    Instrument,
+    LawfulBasis,
+    OwnerRole,
+    OwnerStatus,
+    Role,
+    SignalKind,
+    SuppressedKind,
+    Use,
+    Verdict,
+)
 from tests import cast as story
 from tests.factories import NOW, digest_of
 
 pytestmark = pytest.mark.django_db
 
-BOOKKEEPING = {"decisions", "followups", "leases", "locks", "quotas", "snapshots", "terms", "usage", "whatif"}
+BOOKKEEPING = {
+    "decisions",
+    "followups",
+    "leases",
+    "locks",
+    "quotas",
+    "snapshots",
+    "terms",
+    "usage",
+    "whatif",
+}
 """Modules whose writes are no acts of law; `snapshots.publish` is a part of the act it serves."""
 
 NO_ACTS = {
@@ -46,8 +69,10 @@ NO_ACTS = {
         "tombstone",
         "wanted",
     },
-    "consent": {"receipt", "standing"},
+    "activities": {"current"},
+    "consent": {"check", "digest_of", "faults", "receipt", "standing", "with_state"},
     "consumers": {"authenticate", "may_ask_for", "may_call"},
+    "corpora": {"beyond_sources", "check_sources", "sources", "strictest"},
     "experts": {"needs_waiver"},
     "licences": {
         "check_contract",
@@ -67,6 +92,13 @@ NO_ACTS = {
         "name_key",
         "open_account",
     },
+    "suppression": {
+        "check_grant",
+        "check_weights",
+        "is_suppressed",
+        "keyed_hash",
+        "suppress_erased",
+    },
     "withdrawals": {"progress"},
 }
 ELSEWHERE = {
@@ -80,6 +112,7 @@ ELSEWHERE = {
     "holds",
     "notices",
     "personal_keys",
+    "shadows",
     "signoffs",
     "statements",
     "webhooks",
@@ -157,6 +190,7 @@ def tell(act: Counted, cast: story.Cast) -> None:
         by=cast.cato,
         at=later(),
     )
+    tell_of_the_corpus(act, cast, corpus)
     licence = tell_of_licences(act, cast, corpus, person)
     expert = act(
         "experts.propose",
@@ -167,9 +201,33 @@ def tell(act: Counted, cast: story.Cast) -> None:
         by=cast.edda,
         at=later(),
     )
-    act("consent.give", expert, licence=licence, by=person, at=later(), method="page")
+    asked = {"licence": licence, "method": "page"}
+    act("consent.ask", expert, by=cast.cato, at=later(), **asked)
+    act("consent.refuse", expert, by=person, at=later(), **asked)
+    record = act("consent.give", expert, by=person, at=later(), **asked)
+    act("consent.issue", record, signer=Signer(Ed25519PrivateKey.generate()), at=later())
+    basis = {"activity": Use.TRAIN, "lawful_basis": LawfulBasis.CONTRACT, "licence": licence}
+    act("activities.record", expert, by=cast.cato, at=later(), **basis)
     tell_of_experts(act, cast, expert)
     tell_of_the_end(act, cast, expert, person, licence)
+
+
+def tell_of_the_corpus(act: Counted, cast: story.Cast, corpus: Any) -> None:
+    by: dict[str, Any] = {"by": cast.cato}
+    days: dict[str, Any] = {"period_from": None, "period_to": None}
+    act("corpora.profile", corpus, sensitive=["minors"], **days, **by, at=cast.later())
+    act("corpora.note_source", corpus, title="Own", licence="own", **by, at=cast.later())
+    sketch = {
+        "scheme": "minhash-sha1-32/512/seed-1/words-8",
+        "minima": [1] * 512,
+        "document_count": 1,
+        "shingle_words": 8,
+    }
+    act("corpora.sketched", corpus, sketch, **by, at=cast.later())
+    seen: dict[str, Any] = {"url": "https://cedar.example/", "seen_at": cast.at}
+    raw = b"Content-Usage: train-ai=n"
+    kind = SignalKind.AIPREF
+    act("corpora.note_signal", corpus, kind=kind, raw=raw, **seen, **by, at=cast.later())
 
 
 def tell_of_licences(act: Counted, cast: story.Cast, corpus: Any, speaker: Any) -> Any:
@@ -186,9 +244,7 @@ def tell_of_licences(act: Counted, cast: story.Cast, corpus: Any, speaker: Any) 
         by=cast.cato,
         at=cast.later(),
     )
-    act(
-        "licences.save_template", "ours", title="Ours", terms=terms, by=cast.cato, at=cast.later()
-    )
+    act("licences.save_template", "ours", title="Ours", terms=terms, by=cast.cato, at=cast.later())
     act("licences.read_contract", refused, is_match=True, by=cast.celia, at=cast.later())
     act("licences.reject", refused, by=cast.celia, at=cast.later())
     returned = licences.request(corpus, terms=terms, by=cast.cato, at=cast.later())
@@ -249,6 +305,8 @@ def tell_of_the_end(act: Counted, cast: story.Cast, expert: Any, person: Any, li
     withdrawal = act("consent.withdraw", expert, by=person, at=later(), method="page")
     act("withdrawals.try_settle", withdrawal, waited_s=0, at=later())
     act("withdrawals.record_erased", withdrawal, evidence={"files": []}, at=later())
+    kept = {"owner": expert.owner, "by": person, "at": later()}
+    act("suppression.lift", SuppressedKind.EXPERT, expert.name, **kept)
     assert FollowUp.objects.exists()
     assert licence
 

@@ -10,7 +10,7 @@ from django.db.models import Q
 from governance.errors import InvalidTerms
 from governance.log import events
 from governance.models import Account, Corpus, Licence
-from governance.services import approvals
+from governance.services import approvals, corpora
 from governance.services import terms as terms_of
 from governance.services.approvals import subjects
 from governance.services.terms import Terms
@@ -38,6 +38,7 @@ def request(
         InvalidTerms: with a message for every field that is wrong.
     """
     terms_of.check(terms)
+    corpora.check_sources(corpus, terms)
     _check_overlap(corpus, terms, supersedes)
     # The corpus row is the lock under which versions are counted.
     corpus = Corpus.objects.select_for_update().select_related("owner").get(pk=corpus.pk)
