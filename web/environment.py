@@ -24,6 +24,15 @@ from django.core.exceptions import ImproperlyConfigured
 SOCKET_PATH_MAX_BYTES: Final = 100
 
 
+CONTROLLER: Final = {
+    "name": "The operator of this Reclaim installation",
+    "address": "At the operator's registered office",
+    "storage": "On the operator's own servers",
+    "retention": "Until withdrawn or the licence ends, then erased; the record stays as evidence",
+}
+"""How consents name the operator until it says so itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One name the environment may carry; `may_be_file` allows NAME_FILE for secrets."""
@@ -45,16 +54,24 @@ SETTINGS: Final = {
         Setting("RECLAIM_DEBUG", "no", "yes shows tracebacks; never on a served site"),
         Setting("RECLAIM_PUBLIC_URL", "http://127.0.0.1:8000", "where people reach the site"),
         Setting("RECLAIM_ALLOWED_HOSTS", "the public host and loopback", "comma-separated hosts"),
+        Setting("RECLAIM_STEP_UP_MINUTES", "15", "a legal act needs a log-in this fresh, 1 to 720"),
         Setting("RECLAIM_BEHIND_PROXY", "no", "yes trusts X-Forwarded-Proto of the proxy"),
         Setting("RECLAIM_STORE", "HOME/store", "artefact store"),
         Setting("RECLAIM_KEYS", "HOME/keys", "signing keys"),
         Setting("RECLAIM_LEASE_S", "10", "runner lease, 1 to 300 seconds"),
         Setting("RECLAIM_RUNNER_URL", "unix://HOME/run/runner.sock", "socket of the runner"),
         Setting("RECLAIM_LOG_ORIGIN", "HOST/log", "name in the signed log head"),
+        Setting("RECLAIM_WEBHOOK_HOSTS", "none", "hosts told in spite of a private address"),
         Setting("RECLAIM_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
         Setting("RECLAIM_LOG_FORMAT", "json", "json, or text for people"),
         Setting("RECLAIM_SMTP_URL", "files in HOME/mail", "smtp:// or smtps:// server", True),
         Setting("RECLAIM_MAIL_FROM", "reclaim@HOST", "sender of mail"),
+        Setting("RECLAIM_STAFF_MFA", "no", "yes: staff need a second factor before any page"),
+        Setting("RECLAIM_CONTROLLER_NAME", CONTROLLER["name"], "operator, as consents name it"),
+        Setting("RECLAIM_CONTROLLER_ADDRESS", CONTROLLER["address"], "its postal address"),
+        Setting("RECLAIM_CONTROLLER_CONTACT", "RECLAIM_MAIL_FROM", "its address for requests"),
+        Setting("RECLAIM_CONTROLLER_STORAGE", CONTROLLER["storage"], "where experts are stored"),
+        Setting("RECLAIM_CONTROLLER_RETENTION", CONTROLLER["retention"], "how long they are kept"),
     )
 }
 
@@ -98,6 +115,7 @@ class Site:
     is_behind_proxy: bool
     debug: bool
     secret_key: str
+    step_up_minutes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +123,7 @@ class Serving:
     lease_s: int
     runner_url: str
     log_origin: str
+    webhook_hosts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +145,17 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
+class Controller:
+    """Who decides about the processing, as consent records and receipts name it."""
+
+    name: str
+    address: str
+    contact: str
+    storage: str
+    retention: str
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     places: Places
     servers: Servers
@@ -133,6 +163,8 @@ class Configuration:
     serving: Serving
     lines: Lines
     mail: Mail
+    controller: Controller
+    is_staff_mfa_forced: bool
 
 
 def read(environ: Mapping[str, str], beside: Path) -> Configuration:
@@ -157,12 +189,17 @@ def read(environ: Mapping[str, str], beside: Path) -> Configuration:
             lease_s=source.whole("RECLAIM_LEASE_S", 10, low=1, high=300),
             runner_url=_runner_url(source, places.home),
             log_origin=source.text("RECLAIM_LOG_ORIGIN") or f"{host}/log",
+            webhook_hosts=tuple(
+                one.strip() for one in source.text("RECLAIM_WEBHOOK_HOSTS").split(",") if one.strip()
+            ),
         ),
         lines=Lines(
             level=source.choice("RECLAIM_LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
             as_json=source.choice("RECLAIM_LOG_FORMAT", ("json", "text")) == "json",
         ),
         mail=_mail(source, host),
+        controller=_controller(source, _mail(source, host).sender),
+        is_staff_mfa_forced=source.yes("RECLAIM_STAFF_MFA"),
     )
 
 
@@ -249,6 +286,7 @@ def _site(source: _Source, places: Places) -> Site:
         is_behind_proxy=source.yes("RECLAIM_BEHIND_PROXY"),
         debug=source.yes("RECLAIM_DEBUG"),
         secret_key=_secret_key(source, places.keys),
+        step_up_minutes=source.whole("RECLAIM_STEP_UP_MINUTES", 15, low=1, high=720),
     )
 
 
@@ -408,3 +446,26 @@ def _mail(source: _Source, host: str) -> Mail:
         use_ssl=parts.scheme == "smtps",
         sender=sender,
     )
+
+
+def _controller(source: _Source, sender: str) -> Controller:
+    said = Controller(
+        name=source.text("RECLAIM_CONTROLLER_NAME") or CONTROLLER["name"],
+        address=source.text("RECLAIM_CONTROLLER_ADDRESS") or CONTROLLER["address"],
+        contact=source.text("RECLAIM_CONTROLLER_CONTACT") or sender,
+        storage=source.text("RECLAIM_CONTROLLER_STORAGE") or CONTROLLER["storage"],
+        retention=source.text("RECLAIM_CONTROLLER_RETENTION") or CONTROLLER["retention"],
+    )
+    for name, value, longest in (
+        ("NAME", said.name, 200),
+        ("STORAGE", said.storage, 64),
+        ("RETENTION", said.retention, 200),
+    ):
+        if len(value) > longest:
+            raise refused(
+                f"RECLAIM_CONTROLLER_{name}",
+                f"at most {longest} characters",
+                str(len(value)),
+                "say it in fewer words",
+            )
+    return said

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,15 @@ RECLAIM_KEYS: Path = _places.keys
 RECLAIM_LEASE_S: int = _serving.lease_s
 RECLAIM_RUNNER_URL: str = _serving.runner_url
 RECLAIM_LOG_ORIGIN: str = _serving.log_origin
+RECLAIM_WEBHOOK_HOSTS: tuple[str, ...] = _serving.webhook_hosts
 RECLAIM_PUBLIC_URL: str = _site.public_url
 RECLAIM_DEBUG: bool = _site.debug
+RECLAIM_STAFF_MFA: bool = CONFIGURATION.is_staff_mfa_forced
+RECLAIM_CONTROLLER: dict[str, str] = {
+    **asdict(CONFIGURATION.controller),
+    "url": _site.public_url,
+}
+RECLAIM_STEP_UP_MINUTES: int = _site.step_up_minutes
 # None until a server is named or started; the Celery application says so when it needs one.
 REDIS_URL: str | None = _servers.redis_url
 

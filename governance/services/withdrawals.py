@@ -12,7 +12,7 @@ from django.db.models import Q
 from governance.errors import UnlawfulMove
 from governance.log import events
 from governance.models import Expert, ExpertFence, ExpertRevision, RunnerLease, Withdrawal
-from governance.services import locks
+from governance.services import locks, suppression
 from governance.services.leases import CLOCK_MARGIN
 from governance.vocabulary import EventTag, ExpertState, QuiescedBy, RevisionState
 
@@ -114,6 +114,7 @@ def record_erased(
         found.erased_at, found.erasure = at, dict(evidence)
         found.save(update_fields=["erased_at", "erasure"])
         Expert.objects.filter(pk=found.expert_id).update(state=ExpertState.ERASED)
+        suppression.suppress_erased(found.expert, at=at)
         ExpertRevision.objects.filter(expert_id=found.expert_id).update(state=RevisionState.ERASED)
         events.stage(
             EventTag.EXPERT_ERASED,

@@ -19,7 +19,7 @@ from governance.models import (
     Finding,
     FollowUp,
 )
-from governance.services import followups, snapshots
+from governance.services import followups, snapshots, suppression
 from governance.services.experts import rows
 from governance.services.locks import policy_act
 from governance.vocabulary import (
@@ -46,10 +46,11 @@ def submit(
 
     Raises:
         NotCovered: no consent stands, or no licence in force lets us train.
-        UnlawfulMove: the expert was withdrawn.
+        UnlawfulMove: the expert was withdrawn, or these very weights were and are erased.
     """
     found = rows.locked(expert)
     rows.check_covered(found, at)
+    suppression.check_weights(digest, weights_digest)
     known = found.revisions.filter(digest=digest).first()
     if known is not None:
         return known
