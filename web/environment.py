@@ -190,7 +190,9 @@ def read(environ: Mapping[str, str], beside: Path) -> Configuration:
             runner_url=_runner_url(source, places.home),
             log_origin=source.text("RECLAIM_LOG_ORIGIN") or f"{host}/log",
             webhook_hosts=tuple(
-                one.strip() for one in source.text("RECLAIM_WEBHOOK_HOSTS").split(",") if one.strip()
+                one.strip()
+                for one in source.text("RECLAIM_WEBHOOK_HOSTS").split(",")
+                if one.strip()
             ),
         ),
         lines=Lines(

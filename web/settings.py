@@ -222,7 +222,10 @@ if _site.is_behind_proxy:
 
 # ── REST API ─────────────────────────────────────────────────────────────────────────────────────
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "web.api.credentials.PersonalKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [
@@ -230,16 +233,28 @@ REST_FRAMEWORK = {
         "rest_framework.parsers.MultiPartParser",
     ],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "PAGE_SIZE": 50,
+    "DEFAULT_PAGINATION_CLASS": "web.api.paging.CursorPages",
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "web.api.paging.Ordering",
+    ],
+    "DEFAULT_THROTTLE_CLASSES": [
+        "web.api.credentials.PersonRate",
+        "web.api.credentials.StrangerRate",
+    ],
+    "DEFAULT_THROTTLE_RATES": {"user": "1200/min", "anon": "300/min"},
     "EXCEPTION_HANDLER": "web.api.problems.answer",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Reclaim",
     "DESCRIPTION": "Licences, experts, withdrawals and evidence.",
     "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "web.api.described.manners",
+    ],
 }
 
 # ── Mail and log lines ───────────────────────────────────────────────────────────────────────────

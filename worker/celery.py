@@ -1,4 +1,4 @@
-"""The Celery application: three queues, which task serves which follow-up, and the beat.
+"""The Celery application: four queues, which task serves which follow-up, and the beat.
 
 The row is the truth. A message only says "look at this follow-up now": it may come twice, late or
 never, and nothing is wrong but the delay.
@@ -7,6 +7,7 @@ never, and nothing is wrong but the delay.
               before it, and it never loads torch, so that it starts in a second.
     models    hours of tensors: train, verify, audit, assemble, rebuild, export.
     upkeep    the clock's work: seal the log, look after dead runners, gaps and expiry.
+    notices   telling people and endpoints; waits for others' servers, so nothing waits for it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Queue(StrEnum):
     ENFORCE = "enforce"
     MODELS = "models"
     UPKEEP = "upkeep"
+    NOTICES = "notices"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ MODULES: Mapping[Queue, tuple[str, ...]] = {
     Queue.ENFORCE: ("worker.tasks.enforcement", "worker.tasks.loading"),
     Queue.MODELS: ("worker.tasks.contributions", "worker.tasks.audits", "worker.tasks.builds"),
     Queue.UPKEEP: ("worker.tasks.upkeep",),
+    Queue.NOTICES: ("worker.tasks.telling",),
 }
 
 UPKEEP_TASKS: Mapping[str, float] = {
@@ -71,8 +74,18 @@ UPKEEP_TASKS: Mapping[str, float] = {
     "reclaim.reap_leases": 5.0,
     "reclaim.watch_licences": 60.0,
     "reclaim.watch_follow_ups": 30.0,
+    "reclaim.watch_duties": 300.0,
+    "reclaim.issue_statements": 900.0,
 }
 """What the clock asks for, and every how many seconds."""
+
+NOTICE_TASKS: Mapping[str, float] = {
+    "reclaim.tell_of_log": 2.0,
+    "reclaim.deliver_webhooks": 2.0,
+    "reclaim.send_mails": 15.0,
+    "reclaim.remind": 300.0,
+}
+"""Likewise, of the queue that waits for others."""
 
 
 def queues_asked(argv: Sequence[str]) -> tuple[Queue, ...]:
@@ -118,7 +131,8 @@ app.conf.update(
     task_create_missing_queues=False,
     task_queues={queue.value: {} for queue in Queue},
     task_routes={errand.task: {"queue": errand.queue.value} for errand in ERRANDS.values()}
-    | {name: {"queue": Queue.UPKEEP.value} for name in UPKEEP_TASKS},
+    | {name: {"queue": Queue.UPKEEP.value} for name in UPKEEP_TASKS}
+    | {name: {"queue": Queue.NOTICES.value} for name in NOTICE_TASKS},
     # Acknowledged at the start: what a dead worker held comes back through its follow-up.
     task_acks_late=False,
     worker_prefetch_multiplier=1,
@@ -138,6 +152,6 @@ app.conf.update(
     timezone="UTC",
     beat_schedule={
         name: {"task": name, "schedule": every_s, "options": {"expires": max(5.0, every_s)}}
-        for name, every_s in UPKEEP_TASKS.items()
+        for name, every_s in {**UPKEEP_TASKS, **NOTICE_TASKS}.items()
     },
 )

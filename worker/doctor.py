@@ -19,7 +19,7 @@ from worker.processes import PROGRAM_NAMES, Home, ProcessesError, control, serve
 
 State = Literal["ok", "warn", "fail", "skip"]
 
-QUEUES = ("enforce", "models", "upkeep")
+QUEUES = ("enforce", "models", "upkeep", "notices")
 _GIB = 1024**3
 _NEEDED_DISK_GIB, _NEEDED_MEMORY_GIB = 3, 4
 _CLOCKS_APART = timedelta(seconds=2)

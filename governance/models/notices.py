@@ -23,7 +23,6 @@ class Notice(models.Model):
     subject = models.CharField(max_length=120, help_text="<kind>:<name>, as in the log")
     title = models.CharField(max_length=200)
     text = models.TextField()
-    path = models.CharField(max_length=300, blank=True, help_text="the page about it, on our site")
     account = models.ForeignKey(
         Account, on_delete=models.PROTECT, related_name="notices", null=True, blank=True
     )

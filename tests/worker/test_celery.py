@@ -10,7 +10,15 @@ import sys
 import pytest
 
 from governance.vocabulary import FollowUpKind
-from worker.celery import ERRANDS, MODULES, UPKEEP_TASKS, Queue, app, queues_asked
+from worker.celery import (
+    ERRANDS,
+    MODULES,
+    NOTICE_TASKS,
+    UPKEEP_TASKS,
+    Queue,
+    app,
+    queues_asked,
+)
 
 
 def loaded_by(*arguments: str) -> dict:
@@ -51,6 +59,12 @@ def test_the_enforce_worker_has_exactly_its_tasks_and_no_torch():
 def test_the_upkeep_worker_has_exactly_the_clocks_tasks_and_no_torch():
     found = loaded_by("celery", "worker", "--queues=upkeep")
     assert set(found["tasks"]) == set(UPKEEP_TASKS)
+    assert not found["torch"]
+
+
+def test_the_notices_worker_has_exactly_its_tasks_and_no_torch():
+    found = loaded_by("celery", "worker", "-Q", "notices")
+    assert set(found["tasks"]) == set(NOTICE_TASKS)
     assert not found["torch"]
 
 

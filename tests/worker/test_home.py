@@ -186,7 +186,7 @@ def test_each_queue_has_exactly_one_worker_and_no_program_is_named_twice():
     listed = catalogue.programs(web_host="127.0.0.1", web_port=8000, state="/s")
     assert len({program.name for program in listed}) == len(listed)
     queues = [p.arguments[p.arguments.index("-Q") + 1] for p in listed if "-Q" in p.arguments]
-    assert sorted(queues) == ["enforce", "models", "upkeep"]
+    assert sorted(queues) == ["enforce", "models", "notices", "upkeep"]
 
 
 def test_the_models_worker_does_not_wait_for_a_training_when_stopped():

@@ -62,6 +62,7 @@ def programs(*, web_host: str, web_port: int, state: str) -> tuple[Program, ...]
             stop_signal="QUIT",  # a warm shutdown would wait for the whole training
         ),
         Program("worker-upkeep", _celery_worker("upkeep", 1), "seals the log, expires, tidies"),
+        Program("worker-notices", _celery_worker("notices", 2), "tells people and endpoints"),
         Program("relay", ("-m", "worker.relay"), "hands due follow-ups to the queues"),
         Program(
             "beat",

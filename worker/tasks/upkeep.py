@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from django.db.models import F, Q
 from django.utils import timezone
 
 from governance.log import sequencer
-from governance.models import FollowUp, Licence, RunnerLease
-from governance.services import followups, leases, licences, usage
-from governance.vocabulary import FollowUpKind, Instrument, LicenceState
+from governance.models import Licence, RunnerLease
+from governance.services import (
+    duties,
+    effects,
+    followups,
+    leases,
+    licences,
+    quotas,
+    statements,
+    usage,
+)
+from governance.vocabulary import Instrument, LicenceState
 from worker.celery import app
 
 REAP_AFTER_LEASES = 3.0
 """Lease lengths an incarnation must be silent for, on our own clock, before it is closed."""
 
 OVERDUE_S = 60.0
-REMIND_AHEAD = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def seal_log() -> int:
 
 @app.task(name="reclaim.reap_leases")
 def reap_leases() -> list[str]:
-    """Close incarnations that stopped renewing, and the usage rows they left open."""
+    """Close incarnations that stopped renewing, the usage rows they left open, their slices."""
     now_s = time.monotonic()
     closed = [
         str(lease.incarnation)
@@ -56,6 +65,7 @@ def reap_leases() -> list[str]:
         leases.close(RunnerLease.objects.get(pk=incarnation).pk, at=timezone.now())
         _silences.pop(incarnation, None)
     usage.close_lost(at=timezone.now())
+    quotas.reclaim(at=timezone.now())
     return closed
 
 
@@ -75,43 +85,36 @@ def is_silent(lease: RunnerLease, now_s: float, silences: dict[str, Silence]) ->
 
 @app.task(name="reclaim.watch_licences")
 def watch_licences() -> dict[str, int]:
-    """Record written ends that have come, and tell legal staff of those that will soon.
+    """Record written ends that have come, and take back experts whose notice is over.
 
-    Policy itself needs neither: every grant carries its own end.
+    Policy itself needs neither: every grant and every notice carries its own end. A licence that
+    was ended otherwise before its written end has not expired.
     """
     at = timezone.now()
-    approved = Licence.objects.filter(state=LicenceState.APPROVED, ends_at__isnull=False)
-    over = approved.filter(ends_at__lte=at).exclude(endings__instrument=Instrument.EXPIRE)
-    soon = approved.filter(ends_at__gt=at, ends_at__lte=at + REMIND_AHEAD)
-    return {
-        "expired": sum(_expire(licence, at) for licence in over),
-        "reminded": sum(_remind(licence, at) for licence in soon),
-    }
-
-
-def _expire(licence: Licence, at: datetime) -> bool:
-    licences.end(
-        licence, instrument=Instrument.EXPIRE, by=None, at=at, reason="its written end has come"
+    approved = Licence.objects.filter(state=LicenceState.APPROVED, ends_at__lte=at)
+    over = approved.filter(Q(stops_at=None) | Q(stops_at__gt=F("ends_at"))).exclude(
+        endings__instrument=Instrument.EXPIRE
     )
-    return True
-
-
-def _remind(licence: Licence, at: datetime) -> bool:
-    order = {"licence": licence.reference, "problem": "ends soon"}
-    if FollowUp.objects.filter(kind=FollowUpKind.RESOLVE_GAP, order=order).exists():
-        return False
-    followups.open(
-        FollowUpKind.RESOLVE_GAP,
-        subject_kind="licence",
-        subject_id=licence.pk,
-        cause=f"{licence} ends within {REMIND_AHEAD.days} days",
-        order=order,
-        at=at,
-    )
-    return True
+    for licence in over:
+        licences.end(
+            licence, instrument=Instrument.EXPIRE, by=None, at=at, reason="its written end has come"
+        )
+    return {"expired": len(over), "taken_back": len(effects.carry_out_notices(at=at))}
 
 
 @app.task(name="reclaim.watch_follow_ups")
 def watch_follow_ups() -> int:
     """How many follow-ups nobody takes; a number for monitoring, in the worker's log."""
     return followups.overdue(at=timezone.now(), by_s=OVERDUE_S)
+
+
+@app.task(name="reclaim.watch_duties")
+def watch_duties() -> int:
+    """Open the duties that have come about, and close those we can prove; how many are new."""
+    return duties.open_due(at=timezone.now())
+
+
+@app.task(name="reclaim.issue_statements")
+def issue_statements() -> int:
+    """Issue last month's statements that are still missing; how many."""
+    return statements.issue_due(at=timezone.now())

@@ -211,6 +211,8 @@ def _standing(
         )
     ended = endings.exclude(instrument=Instrument.SUSPEND)
     again = scope.same(ended).filter(instrument=instrument)
+    if instrument == Instrument.EXPIRE:
+        at = min(at, licence.ends_at or at)  # what came after the written end changes nothing
     return (again | _over(ended, at)).order_by("effective_at").first()
 
 

@@ -7,9 +7,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from governance.models import FollowUp, LogLeaf, RunnerLease, UsageRecord
-from governance.services import snapshots
-from governance.vocabulary import FollowUpKind
+from governance.models import LogLeaf, RunnerLease, UsageRecord
+from governance.services import effects, licences, snapshots
 from tests import factories
 from worker.tasks import upkeep
 
@@ -79,14 +78,45 @@ def test_a_written_end_that_has_come_is_recorded_once(db, settings, tmp_path):
     assert snapshots.current() is None
 
 
-def test_legal_staff_are_told_once_of_an_end_that_is_near(db):
+def test_what_was_ended_otherwise_has_not_expired(db):
     now = timezone.now()
-    near = factories.licence(starts_at=now - timedelta(days=9), ends_at=now + timedelta(days=20))
-    factories.licence(starts_at=now - timedelta(days=9), ends_at=now + timedelta(days=200))
-    assert upkeep.watch_licences.run()["reminded"] == 1
-    assert upkeep.watch_licences.run()["reminded"] == 0
-    told = FollowUp.objects.get(kind=FollowUpKind.RESOLVE_GAP)
-    assert told.order["licence"] == near.reference
+    licence = factories.licence(
+        starts_at=now - timedelta(days=9), ends_at=now - timedelta(minutes=1)
+    )
+    licences.end(licence, instrument="revoke", by=None, at=now - timedelta(days=2))
+    for _ in range(2):
+        assert upkeep.watch_licences.run()["expired"] == 0
+    assert [ending.instrument for ending in licence.endings.all()] == ["revoke"]
+
+
+def test_an_end_is_recorded_with_the_instant_it_was_written_for(db):
+    now = timezone.now()
+    ends_at = now - timedelta(hours=3)
+    licence = factories.licence(starts_at=now - timedelta(days=9), ends_at=ends_at)
+    upkeep.watch_licences.run()
+    ending = licence.endings.get()
+    assert ending.effective_at == ends_at
+    assert ending.recorded_at > ends_at
+
+
+def test_a_notice_given_later_than_the_end_does_not_hide_it(db):
+    now = timezone.now()
+    licence = factories.licence(
+        starts_at=now - timedelta(days=9), ends_at=now - timedelta(days=2), notice_days=5
+    )
+    licences.end(licence, instrument="terminate", by=None, at=now - timedelta(days=6))
+    assert upkeep.watch_licences.run()["expired"] == 1
+    assert upkeep.watch_licences.run()["expired"] == 0
+
+
+def test_an_expert_is_taken_back_when_its_notice_is_over(db):
+    expert = factories.expert()
+    past = timezone.now() - timedelta(days=1)
+    effects.put_into_effect("terminate", expert, by=None, at=past, method="tests")
+    assert upkeep.watch_licences.run()["taken_back"] == 1
+    assert upkeep.watch_licences.run()["taken_back"] == 0
+    expert.refresh_from_db()
+    assert expert.state == "withdrawn"
 
 
 def test_the_log_is_sealed_and_an_empty_stage_is_no_work(transactional_db, settings, tmp_path):
