@@ -22,6 +22,7 @@ from typing import Any, Final, assert_never
 
 from django.db import connection
 
+from governance import tenancy
 from governance.errors import NotFound
 from governance.models import Account, Build, Corpus, Expert, Licence, Membership, PolicySnapshot
 from governance.policy.compiler import compile_snapshot
@@ -138,9 +139,10 @@ def effect(
         NotFound: nothing is promoted, or what the change names is not in policy.
     """
     as_of = max(until, _takes_effect_at(change) or until)
-    today, changed = _policies(change, as_of)
-    asked, left_out = _asked(since, until, newest)
     tally = _Tally(_seen_by(by))
+    with tenancy.as_system():  # policy is made from all owners' licences, whoever looks
+        today, changed = _policies(change, as_of)
+        asked, left_out = _asked(since, until, newest)
     for fields, requests in asked:
         ask = Ask.read(fields)
         tally.count(ask, requests, decide(today, ask, as_of), decide(changed, ask, as_of))

@@ -25,6 +25,7 @@ from governance.services import (
     consumers,
     documents,
     experts,
+    invitations,
     licences,
     owners,
     withdrawals,
@@ -74,6 +75,7 @@ NO_ACTS = {
     "consumers": {"authenticate", "may_ask_for", "may_call"},
     "corpora": {"beyond_sources", "check_sources", "sources", "strictest"},
     "experts": {"needs_waiver"},
+    "invitations": {"account_of", "find"},
     "licences": {
         "check_contract",
         "contract_is_confirmed",
@@ -169,6 +171,13 @@ def tell(act: Counted, cast: story.Cast) -> None:
     act("owners.change_member", member, owner_role=OwnerRole.VIEWER, by=cast.cato, at=later())
     act("owners.remove_member", member, by=cast.cato, at=later())
     act("owners.appoint", other, role=Role.AUDITOR, by=cast.cato, at=later())
+    invited = {"full_name": "Guest", "role": Role.OWNER, "owner": owner, "by": cast.cato}
+    act("invitations.invite", "guest@example.org", at=later(), **invited)
+    sent = invitations.invite("guest@example.org", at=later(), **invited)
+    sent = act("invitations.resend", sent.invitation, by=cast.cato, at=later(120))
+    act("invitations.accept", sent.token, password=story.PASSWORD, at=later())
+    sent = invitations.invite("guest@example.org", at=later(), **invited)
+    act("invitations.revoke", sent.invitation, by=cast.cato, at=later())
     consumer = act("consumers.register", "Nova", territory="FR", by=cast.cato, at=later())
     issued = act(
         "consumers.issue_key", consumer, label="l", purposes=["research"], by=None, at=later()

@@ -5,9 +5,11 @@ A request's whole way is `_answer`. Prompts are neither stored nor logged, and n
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
+from importlib.metadata import version
 
 import psycopg
 from django.conf import settings
@@ -21,9 +23,10 @@ from django.views.decorators.http import require_GET, require_POST
 
 from governance.errors import StalePolicy
 from governance.models import ApiKey
+from governance.policy.cover import covering
 from governance.policy.decide import decide
-from governance.policy.types import Ask, Denied, Snapshot
-from governance.services import consumers, decisions
+from governance.policy.types import Ask, Decision, Denied, Snapshot
+from governance.services import consumers, decisions, quotas
 from governance.vocabulary import KeyScope
 from web.gateway import orders, stream, wire
 from web.gateway.database import in_database
@@ -117,25 +120,37 @@ async def _begun(
 async def _admitted(api_key: ApiKey, asked: wire.Asked, ask: Ask, snapshot: Snapshot) -> Admitted:
     """The decision and its record; without a record there is no permission."""
     orders.check_model(asked, snapshot)
-    decision_id, at = uuid.uuid4(), timezone.now()
-    decision = decide(snapshot, ask, at)
+    decision_id = uuid.uuid4()
+    path = "gateway/chat" if asked.is_chat else "gateway/completion"
     try:
-        await in_database(
-            decisions.record,
-            decision,
-            decision_id=decision_id,
-            ask=ask,
-            snapshot=snapshot,
-            path="gateway/chat" if asked.is_chat else "gateway/completion",
-            requested_by=api_key.prefix,
-            labels={"gateway": settings.RECLAIM_LOG_ORIGIN},
-            at=at,
-        )
+        decision = await in_database(_decided, api_key, ask, snapshot, decision_id, path)
     except (DatabaseError, psycopg.Error) as error:
         raise unavailable(
             "decision_unrecorded", "The decision could not be recorded, so nothing was generated."
         ) from error
     return orders.admit(asked, ask, snapshot, decision, decision_id=decision_id)
+
+
+def _decided(
+    api_key: ApiKey, ask: Ask, snapshot: Snapshot, decision_id: uuid.UUID, path: str
+) -> Decision:
+    at, begun_ns = timezone.now(), time.perf_counter_ns()
+    covered = covering(snapshot, ask, at).values()
+    exhausted = quotas.used_up({one for references in covered for one in references}, at=at)
+    decision = decide(snapshot, ask, at, exhausted=exhausted)
+    decisions.record(
+        decision,
+        decision_id=decision_id,
+        ask=ask,
+        snapshot=snapshot,
+        path=path,
+        requested_by=api_key.prefix,
+        labels={"gateway": settings.RECLAIM_LOG_ORIGIN, "version": version("reclaim")},
+        at=at,
+        exhausted=exhausted,
+        metrics={"timer_decide_ns": time.perf_counter_ns() - begun_ns},
+    )
+    return decision
 
 
 async def _authenticated(request: HttpRequest) -> ApiKey:
@@ -160,8 +175,9 @@ async def _authenticated(request: HttpRequest) -> ApiKey:
 
 
 async def _policy(request: HttpRequest, min_policy_epoch: int = 0) -> Snapshot:
+    """The newest policy; never one older than what the client says it has seen already."""
     asked_for = request.headers.get("X-Min-Policy-Epoch", "0")
-    if not asked_for.isdecimal():
+    if not (asked_for.isascii() and asked_for.isdecimal() and len(asked_for) < 19):
         raise invalid(
             f"Expected a whole number in X-Min-Policy-Epoch, found {asked_for!r}.",
             param="X-Min-Policy-Epoch",
