@@ -174,15 +174,7 @@ def _member(
     by: Account | None,
     at: datetime,
 ) -> Membership:
-    # The account's row is held, so that two roles given at once meet here and not in the database.
-    account = Account.objects.select_for_update().get(pk=account.pk)
-    check_one_kind(account, role)
-    membership, is_new = Membership.objects.get_or_create(
-        account=account,
-        role=role,
-        owner=owner,
-        defaults={"since_at": at, "owner_role": owner_role or ""},
-    )
+    membership, is_new = hold(account, role=role, owner=owner, owner_role=owner_role, at=at)
     if is_new:
         events.stage(
             EventTag.MEMBER_ADDED,
@@ -196,3 +188,27 @@ def _member(
             },
         )
     return membership
+
+
+def hold(
+    account: Account,
+    *,
+    role: Role,
+    owner: DataOwner | None,
+    owner_role: OwnerRole | None,
+    at: datetime,
+) -> tuple[Membership, bool]:
+    """Write the membership; a part of the act that gives it. True where it is new.
+
+    Raises:
+        InvalidTerms: it conflicts with a role the person holds.
+    """
+    # The account's row is held, so that two roles given at once meet here and not in the database.
+    account = Account.objects.select_for_update().get(pk=account.pk)
+    check_one_kind(account, role)
+    return Membership.objects.get_or_create(
+        account=account,
+        role=role,
+        owner=owner,
+        defaults={"since_at": at, "owner_role": owner_role or ""},
+    )
