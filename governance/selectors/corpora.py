@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
+from governance.exchange import croissant
 from governance.exchange.source_licences import limits_of
-from governance.models import Corpus, CorpusSketch, ReservationSignal
+from governance.models import Corpus, CorpusSketch, CorpusSource, ReservationSignal
 from governance.models.corpora import SKETCH_SIZE
 from governance.services import corpora
 
@@ -76,6 +77,51 @@ def _wilson(hits: int, tries: int) -> tuple[float, float]:
     middle = (share + square / (2 * tries)) / (1 + square / tries)
     half = _Z * sqrt(share * (1 - share) / tries + square / (4 * tries**2)) / (1 + square / tries)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def facts(corpus: Corpus) -> croissant.CorpusFacts:
+    """A corpus as its manifest describes it: all that is known without the data."""
+    profile, sketch = corpus.profiles.first(), corpus.sketches.first()
+    return croissant.CorpusFacts(
+        slug=corpus.slug,
+        title=corpus.title,
+        source_licence=corpus.source_licence,
+        description=corpus.description,
+        owner_name=corpus.owner.legal_name,
+        languages=tuple(corpus.languages),
+        document_count=corpus.document_count,
+        text_bytes=corpus.text_bytes,
+        period_from=profile.period_from if profile else None,
+        period_to=profile.period_to if profile else None,
+        sensitive=tuple(profile.sensitive) if profile else (),
+        merkle_root=corpus.merkle_root or (sketch.merkle_root if sketch else ""),
+        sketch=_sketch(sketch) if sketch else None,
+        sources=tuple(_source(row) for row in corpora.sources(corpus)),
+    )
+
+
+def _sketch(sketch: CorpusSketch) -> dict[str, object]:
+    return {
+        "scheme": sketch.scheme,
+        "minima": sketch.minima,
+        "document_count": sketch.document_count,
+        "shingle_words": sketch.shingle_words,
+        "merkle_root": sketch.merkle_root,
+    }
+
+
+def _source(row: CorpusSource) -> croissant.SourceFacts:
+    return croissant.SourceFacts(
+        title=row.title,
+        licence=row.licence,
+        url=row.url,
+        rights_holder=row.rights_holder,
+        languages=tuple(row.languages),
+        document_count=row.document_count,
+        text_bytes=row.text_bytes,
+        period_from=row.period_from,
+        period_to=row.period_to,
+    )
 
 
 def contradictions(corpus: Corpus) -> list[ReservationSignal]:

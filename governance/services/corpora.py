@@ -184,7 +184,8 @@ def sketched(
     Raises:
         InvalidTerms: not such a sketch, or one of another scheme.
     """
-    minima, root = sketch.get("minima"), str(sketch.get("merkle_root") or "")
+    minima: Any = sketch.get("minima")
+    root = str(sketch.get("merkle_root") or "")
     fields = {}
     if sketch.get("scheme") != SCHEME:
         fields["sketch"] = (

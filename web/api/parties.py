@@ -13,12 +13,10 @@ from rest_framework.response import Response
 from governance.models import (
     ApiKey,
     Consumer,
-    Corpus,
     DataOwner,
 )
 from governance.services import (
     consumers,
-    corpora,
     owners,
 )
 from governance.vocabulary import Role
@@ -28,7 +26,6 @@ from web.api.room import Room, one, shown
 from web.api.serializers import (
     ApiKeySerializer,
     ConsumerSerializer,
-    CorpusSerializer,
     IssuedKeySerializer,
     OwnerSerializer,
     PersonSerializer,
@@ -119,24 +116,3 @@ class KeyRevocation(Room):
         by = access.staff(self.asking, Role.LEGAL)
         key = one(ApiKey.objects.all(), consumer__slug=slug, prefix=prefix)
         return shown(ApiKeySerializer, consumers.revoke_key(key, by=by, at=timezone.now()))
-
-
-class Corpora(Room, ListAPIView[Corpus]):
-    """Corpora, described and never held."""
-
-    serializer_class = CorpusSerializer
-    queryset = Corpus.objects.none()
-
-    def get_queryset(self) -> QuerySet[Corpus]:
-        found = Corpus.objects.select_related("owner")
-        asking = access.person(self.asking)
-        return found if asking.has(*access.STAFF) else found.filter(owner__in=asking.owner_ids)
-
-    @extend_schema(request=acts.DescribeCorpus, responses={201: CorpusSerializer})
-    def post(self, request: Request) -> Response:
-        """Describe a corpus; for its owner and for legal staff."""
-        given = self.given(acts.DescribeCorpus)
-        owner = access.owner_for(self.asking, given.pop("owner"), or_staff=(Role.LEGAL,))
-        by = access.person(self.asking).account
-        corpus = corpora.describe(owner, **given, by=by, at=timezone.now())
-        return shown(CorpusSerializer, corpus, new=True)
