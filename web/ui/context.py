@@ -31,6 +31,8 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Consumers", "legal:consumers"),
         ("Approvals", "legal:approvals"),
         ("Due", "legal:due"),
+        ("Duties", "legal:duties"),
+        ("Statements", "legal:statements"),
         ("Log", "legal:log"),
     ),
     Role.ENGINEER: (
@@ -39,10 +41,14 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Builds", "engineer:builds"),
         ("Runners", "engineer:runners"),
         ("Audits", "engineer:audits"),
+        ("Approvals", "legal:approvals"),
     ),
-    Role.AUDITOR: (("Log", "legal:log"),),
+    Role.AUDITOR: (("Log", "legal:log"), ("Approvals", "legal:approvals")),
     Role.OWNER: (
         ("My experts", "owner:experts"),
+        ("My licences", "owner:licences"),
+        ("Statements", "owner:statements"),
+        ("Duties", "owner:duties"),
         ("Certificates", "owner:certificates"),
     ),
 }

@@ -19,6 +19,8 @@ from governance.models import ConsentEvent, Licence, Withdrawal
 from governance.services import certificates, consent, licences
 from governance.vocabulary import CertificateStage, ExpertState, FollowUpKind, FollowUpState
 from web import access
+from web.ui import owner_licences
+from web.ui import money
 
 app_name = "owner"
 
@@ -182,4 +184,6 @@ urlpatterns = [
     path("withdrawals/", certificates_page, name="certificates"),
     path("withdrawals/<uuid:identity>/", withdrawal_page, name="withdrawal"),
     path("withdrawals/<uuid:identity>/certificate.zip", certificate, name="certificate"),
+    *money.urlpatterns,
+    *owner_licences.urlpatterns,
 ]

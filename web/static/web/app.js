@@ -46,6 +46,17 @@ document.addEventListener("submit", (event) => {
   button.setAttribute("aria-busy", "true");
 });
 
+// A form with data-guard: leaving the page with something typed and not sent asks first.
+document.addEventListener("input", (event) => {
+  event.target.form?.matches("[data-guard]") && event.target.form.setAttribute("data-typed", "");
+});
+document.addEventListener("submit", (event) => {
+  if (!event.defaultPrevented) event.target.removeAttribute("data-typed");
+});
+addEventListener("beforeunload", (event) => {
+  if (document.querySelector("form[data-guard][data-typed]")) event.preventDefault();
+});
+
 function closeOutside(event) {
   const box = event.target.getBoundingClientRect();
   const inside = event.clientX >= box.left && event.clientX <= box.right

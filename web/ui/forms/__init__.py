@@ -3,7 +3,13 @@ shown at the fields they name (`refusals_shown`)."""
 
 from web.ui.forms.engineering import AuditForm, BuildForm, ExpertForm, TrainingForm
 from web.ui.forms.fields import Day, refusals_shown, status_of
-from web.ui.forms.licences import EndLicenceForm, LicenceForm, licence_choices
+from web.ui.forms.licences import (
+    EndLicenceForm,
+    LicenceForm,
+    ReadingForm,
+    asked_of,
+    licence_choices,
+)
 from web.ui.forms.parties import ApiKeyForm, ConsumerForm, CorpusForm, MemberForm, OwnerForm
 
 __all__ = [
@@ -18,7 +24,9 @@ __all__ = [
     "LicenceForm",
     "MemberForm",
     "OwnerForm",
+    "ReadingForm",
     "TrainingForm",
+    "asked_of",
     "licence_choices",
     "refusals_shown",
     "status_of",

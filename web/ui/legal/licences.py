@@ -1,11 +1,10 @@
-"""Pages of licences: the list, the request, and one licence with what may be done with it."""
+"""Pages of licences: the list, and one licence with what may be done with it."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -20,6 +19,7 @@ from governance.models import (
     Licence,
 )
 from governance.services import licences
+from governance.services import terms as terms_of
 from governance.vocabulary import (
     Instrument,
     LicenceState,
@@ -27,63 +27,36 @@ from governance.vocabulary import (
 )
 from web import access
 from web.ui import forms
-from web.ui.legal.rows import ROWS_A_PAGE, listed
+from web.ui.legal import licence_parts, licence_requests
+from web.ui.legal.licence_parts import head_context, licence_for
+from web.ui.lists.licences import LICENCES
 
 
 @access.staff_page(Role.LEGAL)
 def licences_page(request: HttpRequest) -> HttpResponse:
-    """Every licence, filtered by state."""
-    rows = Licence.objects.all()
-    state = request.GET.get("state", "")
-    if state in LicenceState.__members__.values():
-        rows = rows.filter(state=state)
-    order = request.GET.get("sort", "-requested_at")
-    allowed = {"reference", "starts_at", "ends_at", "requested_at"}
-    rows = rows.order_by(order if order.lstrip("-") in allowed else "-requested_at")
-    page = Paginator(listed(rows), ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, "state": state, "states": forms.licence_choices()}
-    return render(request, "legal/licences.html", context)
-
-
-@access.staff_page(Role.LEGAL)
-def request_licence(request: HttpRequest) -> HttpResponse:
-    """Ask for a licence; a colleague decides."""
-    initial = {"corpus": request.GET.get("corpus"), "starts_on": timezone.now().date()}
-    form = forms.LicenceForm(request.POST or None, initial=initial)
-    if request.method == "POST" and form.is_valid():
-        by = access.staff(request, Role.LEGAL)
-        with forms.refusals_shown(form):
-            licence = licences.request(
-                form.cleaned_data["corpus"], terms=form.terms(), by=by, at=timezone.now()
-            )
-            messages.success(request, f"{licence} is requested. A second person approves it.")
-            return redirect("legal:licence", licence.reference)
-    template = "legal/licence_request.html"
-    return render(request, template, {"form": form}, status=forms.status_of(form))
+    """Every licence, filtered, ordered and, if asked, as it stood on a day."""
+    return render(request, "legal/licences.html", {"shown": LICENCES.shown(request)})
 
 
 @access.staff_page(Role.LEGAL)
 def licence_page(request: HttpRequest, reference: str) -> HttpResponse:
-    """One licence: in plain words, its terms, its history, and what may be done with it now."""
-    return _licence_page(request, _licence(reference), forms.EndLicenceForm())
+    """One licence in plain words, how it stands, and what may be done with it now."""
+    return _licence_page(request, licence_for(reference), forms.EndLicenceForm())
 
 
 def _licence_page(
     request: HttpRequest, licence: Licence, end_form: forms.EndLicenceForm
 ) -> HttpResponse:
-    now, account = timezone.now(), access.staff(request, Role.LEGAL)
+    now = timezone.now()
     endings = licence.endings.select_related("ended_by", "lifts").order_by("-recorded_at")
     context = {
-        "licence": licence,
-        "plain_words": licences.plain_words(licence),
-        "endings": endings,
+        **head_context(request, licence),
+        "sentences": terms_of.sentences(terms_of.of(licence)),
         "experts": Expert.objects.filter(corpus=licence.corpus),
-        "is_in_force": Licence.objects.in_force(now).filter(pk=licence.pk).exists(),
         "is_suspended": endings.filter(
             instrument=Instrument.SUSPEND, lifts=None, lifted_by=None
         ).exists(),
         "is_over": not _not_over(now).filter(pk=licence.pk).exists(),
-        "is_own_request": licence.requested_by_id == account.pk,
         "end_form": end_form,
     }
     status = forms.status_of(end_form)
@@ -94,7 +67,7 @@ def _licence_page(
 @require_POST
 def decide_licence(request: HttpRequest, reference: str, verb: str) -> HttpResponseBase:
     """Approve or reject, never one's own request."""
-    licence, by = _licence(reference), access.staff(request, Role.LEGAL)
+    licence, by = licence_for(reference), access.staff(request, Role.LEGAL)
     act = {"approve": licences.approve, "reject": licences.reject}.get(verb)
     if act is None:
         raise Http404
@@ -110,7 +83,7 @@ def decide_licence(request: HttpRequest, reference: str, verb: str) -> HttpRespo
 @require_POST
 def end_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
     """End or pause a licence."""
-    licence, by = _licence(reference), access.staff(request, Role.LEGAL)
+    licence, by = licence_for(reference), access.staff(request, Role.LEGAL)
     form = forms.EndLicenceForm(request.POST)
     if form.is_valid():
         with forms.refusals_shown(form):
@@ -125,7 +98,7 @@ def end_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
 @require_POST
 def resume_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
     """Lift a suspension."""
-    licence, by = _licence(reference), access.staff(request, Role.LEGAL)
+    licence, by = licence_for(reference), access.staff(request, Role.LEGAL)
     try:
         reason = request.POST.get("reason", "")
         licences.resume(licence, by=by, at=timezone.now(), reason=reason)
@@ -143,16 +116,10 @@ def _not_over(at: datetime) -> QuerySet[Licence]:
     )
 
 
-def _licence(reference: str) -> Licence:
-    found = listed(Licence.objects.filter(reference=reference)).first()
-    if found is None:
-        raise Http404
-    return found
-
-
 urlpatterns = [
     path("licences/", licences_page, name="licences"),
-    path("licences/new/", request_licence, name="licence-request"),
+    *licence_requests.urlpatterns,
+    *licence_parts.urlpatterns,
     path("licences/<slug:reference>/", licence_page, name="licence"),
     path("licences/<slug:reference>/end/", end_licence, name="licence-end"),
     path("licences/<slug:reference>/resume/", resume_licence, name="licence-resume"),
