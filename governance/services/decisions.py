@@ -99,7 +99,7 @@ def replay(found: DecisionRecord) -> Replay:
     decided = _result(decision, snapshot, ask, at, exhausted)
     return Replay(
         is_same=canonical_json(decided) == canonical_json(found.result),
-        policy_is_same=found.bundles["licences"]["revision"] == _revision(snapshot),
+        policy_is_same=found.bundles.get("licences", {}).get("revision") == _revision(snapshot),
         decided=decided,
     )
 

@@ -1,4 +1,4 @@
-"""REST: builds, runs, runners and decisions."""
+"""REST: builds, runs and runners."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rest_framework.response import Response
 
 from governance.models import (
     Build,
-    DecisionRecord,
     FollowUp,
     RunnerLease,
 )
@@ -21,10 +20,9 @@ from governance.services import (
 from governance.vocabulary import Role
 from web import access
 from web.api import acts
-from web.api.room import Room, one, shown
+from web.api.room import Room, shown
 from web.api.serializers import (
     BuildSerializer,
-    DecisionSerializer,
     RunnerSerializer,
     RunSerializer,
 )
@@ -35,6 +33,7 @@ class Builds(Room, ListAPIView[Build]):
 
     serializer_class = BuildSerializer
     queryset = Build.objects.none()
+    ordering_fields = ("number", "planned_at", "state")
     filterset_fields = ("state",)
 
     def get_queryset(self) -> QuerySet[Build]:
@@ -67,6 +66,7 @@ class Runs(Room, ListAPIView[FollowUp]):
 
     serializer_class = RunSerializer
     queryset = FollowUp.objects.none()
+    ordering_fields = ("opened_at", "due_at", "state")
     filterset_fields = ("kind", "state", "subject_kind", "subject_id")
 
     def get_queryset(self) -> QuerySet[FollowUp]:
@@ -79,17 +79,8 @@ class Runners(Room, ListAPIView[RunnerLease]):
 
     serializer_class = RunnerSerializer
     queryset = RunnerLease.objects.none()
+    ordering_fields = ("runner", "renewed_at", "started_at")
 
     def get_queryset(self) -> QuerySet[RunnerLease]:
         access.staff(self.asking)
         return RunnerLease.objects.select_related("loaded_build").order_by("-renewed_at")
-
-
-class OneDecision(Room):
-    """Why a request was permitted or denied; for legal staff and auditors."""
-
-    @extend_schema(responses=DecisionSerializer)
-    def get(self, request: Request, identity: str) -> Response:
-        access.staff(self.asking, Role.LEGAL, Role.AUDITOR)
-        found = one(DecisionRecord.objects.all(), pk=identity)
-        return shown(DecisionSerializer, found)

@@ -13,7 +13,6 @@ from governance.models import (
     Consumer,
     Corpus,
     DataOwner,
-    DecisionRecord,
     Ending,
     Expert,
     ExpertRevision,
@@ -236,14 +235,3 @@ class ConsentReceiptSerializer(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     state = serializers.CharField()
     events = ConsentEventSerializer(many=True)
-
-
-class DecisionSerializer(serializers.ModelSerializer[DecisionRecord]):
-    """Why one request was permitted or denied, in OPA's field names."""
-
-    class Meta:
-        model = DecisionRecord
-        fields: ClassVar[list[str]] = [
-            "decision_id", "timestamp", "labels", "bundles", "path", "input", "result",
-            "requested_by",
-        ]  # fmt: skip

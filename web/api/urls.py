@@ -3,7 +3,18 @@
 from django.urls import include, path, re_path
 
 from web import access
-from web.api import approvals, corpora, docs, exchange, experts, licensing, operations, parties, problems
+from web.api import (
+    approvals,
+    corpora,
+    decisions,
+    docs,
+    exchange,
+    experts,
+    licensing,
+    operations,
+    parties,
+    problems,
+)
 
 v1 = [
     path("me", parties.Me.as_view()),
@@ -65,7 +76,9 @@ v1 = [
     path("withdrawals", experts.Withdrawals.as_view()),
     path("withdrawals/<uuid:identity>", experts.OneWithdrawal.as_view()),
     path("withdrawals/<uuid:identity>/certificate", experts.WithdrawalCertificate.as_view()),
-    path("decisions/<uuid:identity>", operations.OneDecision.as_view()),
+    path("decisions", decisions.Decisions.as_view()),
+    path("decisions/why", decisions.WhyNotAsked.as_view()),
+    path("decisions/<uuid:identity>", decisions.OneDecision.as_view()),
 ]
 
 urlpatterns = [

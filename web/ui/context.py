@@ -33,6 +33,7 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Due", "legal:due"),
         ("Duties", "legal:duties"),
         ("Statements", "legal:statements"),
+        ("Decisions", "legal:decisions"),
         ("Log", "legal:log"),
     ),
     Role.ENGINEER: (
@@ -43,7 +44,11 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Audits", "engineer:audits"),
         ("Approvals", "legal:approvals"),
     ),
-    Role.AUDITOR: (("Log", "legal:log"), ("Approvals", "legal:approvals")),
+    Role.AUDITOR: (
+        ("Decisions", "legal:decisions"),
+        ("Log", "legal:log"),
+        ("Approvals", "legal:approvals"),
+    ),
     Role.OWNER: (
         ("My experts", "owner:experts"),
         ("My licences", "owner:licences"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from web.ui.legal import approvals, consumers, due, licences, log, owners
+from web.ui.legal import approvals, consumers, decisions, due, licences, log, owners
 
 app_name = "legal"
 urlpatterns = [
@@ -10,6 +10,7 @@ urlpatterns = [
     *licences.urlpatterns,
     *consumers.urlpatterns,
     *approvals.urlpatterns,
+    *decisions.urlpatterns,
     *due.urlpatterns,
     *log.urlpatterns,
 ]
