@@ -16,6 +16,7 @@ from typing import Any
 from csp.constants import NONCE, NONE, SELF
 
 from web import environment, logs
+from web.api.described import enum_names
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 CONFIGURATION = environment.read(os.environ, BASE_DIR)
@@ -177,7 +178,15 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Reclaim] "
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if _site.is_https else "http"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 # Failures of one name are counted by axes, in the database, so that all processes count together.
-ACCOUNT_RATE_LIMITS = {"login_failed": "30/m/ip"}
+ACCOUNT_RATE_LIMITS = {
+    "login_failed": "30/m/ip",
+    "invitation": "20/m/ip",
+    "receipt_check": "30/m/ip",
+}
+# A new address counts once its owner says so from its own mailbox; the old one is told.
+ACCOUNT_CHANGE_EMAIL = True
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Reclaim"
 AXES_ENABLE_ADMIN = False
@@ -251,6 +260,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": enum_names(),
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "web.api.described.manners",

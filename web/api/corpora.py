@@ -120,6 +120,7 @@ class Corpora(Room, ListAPIView[Corpus]):
 
     serializer_class = CorpusSerializer
     queryset = Corpus.objects.none()
+    ordering_fields = ("slug", "title", "described_at")
 
     def get_queryset(self) -> QuerySet[Corpus]:
         found = Corpus.objects.select_related("owner")

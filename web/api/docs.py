@@ -24,7 +24,7 @@ _EXAMPLE = """curl {site}/v1/chat/completions \\
   -d '{{"model": "reclaim", "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
 _METHODS = ("get", "post", "put", "patch", "delete")
 _PREFIX = "/api/v1/"
-_PAGING = frozenset({"limit", "offset"})
+_SHARED = frozenset({"limit", "cursor", "Idempotency-Key", "If-Match", "If-None-Match"})
 
 
 class Schema(SpectacularAPIView):
@@ -92,7 +92,7 @@ def _operation(schema: Any, path: str, method: str, stated: Any) -> Operation:
                 "" if "enum" in each["schema"] else each.get("description", ""),
             )
             for each in stated.get("parameters", [])
-            if each["name"] not in _PAGING
+            if each["name"] not in _SHARED
         ),
         takes=tuple(_fields(schema, _body(stated.get("requestBody", {})))),
         answers=tuple(_fields(schema, _rows(schema, _body(answer)))),
@@ -135,7 +135,9 @@ def _kind(stated: Any) -> str:
     for joined in ("allOf", "oneOf"):
         if joined in stated:
             return " or ".join(_kind(each) for each in stated[joined])
-    if stated.get("type") == "array":
-        return f"list of {_kind(stated['items'])}"
-    kind = str(stated.get("format") or stated.get("type") or "any")
-    return f"{kind} or null" if stated.get("nullable") else kind
+    types = stated.get("type", "any")
+    named = [each for each in types if each != "null"] if isinstance(types, list) else [types]
+    kind = "any" if not named else str(stated.get("format") or named[0])
+    if "array" in named:
+        kind = f"list of {_kind(stated['items'])}"
+    return f"{kind} or null" if "null" in types and kind != "null" else kind

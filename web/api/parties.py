@@ -54,6 +54,7 @@ class Owners(Room, ListAPIView[DataOwner]):
 
     serializer_class = OwnerSerializer
     queryset = DataOwner.objects.none()
+    ordering_fields = ("slug", "legal_name", "registered_at")
 
     def get_queryset(self) -> QuerySet[DataOwner]:
         if access.person(self.asking).has(*access.STAFF):
@@ -73,6 +74,7 @@ class Consumers(Room, ListAPIView[Consumer]):
 
     serializer_class = ConsumerSerializer
     queryset = Consumer.objects.none()
+    ordering_fields = ("slug", "name", "registered_at")
 
     def get_queryset(self) -> QuerySet[Consumer]:
         access.staff(self.asking, Role.LEGAL, Role.AUDITOR)
@@ -91,6 +93,7 @@ class ConsumerKeys(Room, ListAPIView[ApiKey]):
 
     serializer_class = ApiKeySerializer
     queryset = ApiKey.objects.none()
+    ordering_fields = ("issued_at",)
 
     def get_queryset(self) -> QuerySet[ApiKey]:
         access.staff(self.asking, Role.LEGAL, Role.AUDITOR)

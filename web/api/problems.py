@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -31,6 +32,22 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
         if name.lower() != "content-type":
             problem[name] = value
     return problem
+
+
+def not_found(request: HttpRequest) -> HttpResponse:
+    """An address that the interface does not have."""
+    detail = f"Expected an address that /api/schema lists, found {request.path}."
+    return _plain(404, "not_found", detail)
+
+
+def failed() -> HttpResponse:
+    """A fault of ours, without its cause."""
+    return _plain(500, "fault", "Something failed on our side. Ask again; a repeat is safe.")
+
+
+def _plain(status: int, code: str, detail: str) -> HttpResponse:
+    body = _problem(status, code, detail, {}).data
+    return JsonResponse(body, status=status, content_type="application/problem+json")
 
 
 def _problem(status: int, code: str, detail: str, fields: dict[str, Any]) -> Response:

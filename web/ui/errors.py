@@ -6,15 +6,23 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 
+from web.api import problems
+
+_API = "/api/"
+
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
     return render(request, "403.html", status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
+    if request.path.startswith(_API):
+        return problems.not_found(request)
     return render(request, "404.html", status=404)
 
 
-def failed(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
+def failed(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith(_API):
+        return problems.failed()
     # No request in the context: what failed may be the very thing a context processor asks.
     return HttpResponse(render_to_string("500.html"), status=500)

@@ -75,8 +75,8 @@ def test_a_read_is_there_for_its_people_and_for_nobody_else(by, path):
 
 
 @pytest.mark.parametrize("path", READS)
-def test_a_stranger_is_asked_to_log_in(by, path):
-    assert refusal(by("").get(f"{API}/{path}"), 403)["code"] == "not_authenticated"
+def test_a_stranger_is_asked_who_they_are(by, path):
+    assert refusal(by("").get(f"{API}/{path}"), 401)["code"] == "not_authenticated"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_an_act_is_refused_to_everyone_else(by, path):
     asked, _, others, _ = ACTS[path]
     for name in (*others, "mallory"):
         assert refusal(post(by(name), path, asked), 404)["code"] == "not_found", name
-    refusal(post(by(""), path, asked), 403)
+    refusal(post(by(""), path, asked), 401)
 
 
 @pytest.mark.parametrize("path", ACTS)
@@ -347,7 +347,7 @@ def test_the_schema_is_whole_and_nobody_else_reads_it(by, tmp_path):
     )  # fmt: skip
     assert "/api/v1/experts/{name}/withdraw" in (tmp_path / "schema.yml").read_text()
     assert by("mallory").get("/api/schema").status_code == 200
-    assert by("").get("/api/schema").status_code == 403
+    assert by("").get("/api/schema").status_code == 401
 
 
 def test_the_page_of_the_api_names_every_operation(by):
