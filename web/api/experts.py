@@ -25,7 +25,7 @@ from governance.services import (
     experts,
 )
 from governance.vocabulary import Role
-from web import access
+from web import access, stepup
 from web.api import acts
 from web.api.room import Room, one, shown
 from web.api.serializers import (
@@ -48,6 +48,7 @@ class Experts(Room, ListAPIView[Expert]):
 
     serializer_class = ExpertSerializer
     queryset = Expert.objects.none()
+    ordering_fields = ("name", "proposed_at", "state")
     filterset_fields = ("state",)
 
     def get_queryset(self) -> QuerySet[Expert]:
@@ -123,6 +124,7 @@ class Revisions(Room, ListAPIView[ExpertRevision]):
 
     serializer_class = RevisionSerializer
     queryset = ExpertRevision.objects.none()
+    ordering_fields = ("submitted_at", "state")
     filterset_fields = ("state", "expert__name")
 
     def get_queryset(self) -> QuerySet[ExpertRevision]:
@@ -154,6 +156,8 @@ class RevisionActivation(Room):
     def post(self, request: Request, identity: str, verb: str) -> Response:
         role = Role.ENGINEER if verb == "request-activation" else Role.LEGAL
         by = access.staff(self.asking, role)
+        if role == Role.LEGAL:
+            stepup.check_rest(request)
         revision = one(ExpertRevision.objects.select_related("expert"), pk=identity)
         act = _ACTIVATION[verb]
         act(revision, by=by, at=timezone.now())
@@ -166,6 +170,7 @@ class Withdrawals(Room, ListAPIView[Withdrawal]):
 
     serializer_class = WithdrawalSerializer
     queryset = Withdrawal.objects.none()
+    ordering_fields = ("committed_at",)
 
     def get_queryset(self) -> QuerySet[Withdrawal]:
         found = Withdrawal.objects.filter(expert__in=access.experts_for(self.asking))

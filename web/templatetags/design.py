@@ -60,6 +60,13 @@ _TONES: Final[dict[str, Tone]] = {
     "claimed": "info",
     "done": "good",
     "cancelled": "neutral",
+    # duties and statements
+    "overdue": "stopped",
+    "disputed": "stopped",
+    "commented": "neutral",
+    "answered": "waiting",
+    "settled": "good",
+    "issued": "good",
     # withdrawal stages and how they came about
     "blocked": "stopped",
     "unloaded": "stopped",

@@ -25,7 +25,7 @@ from governance.vocabulary import (
     LicenceState,
     Role,
 )
-from web import access
+from web import access, stepup
 from web.ui import forms
 from web.ui.legal import licence_parts, licence_requests
 from web.ui.legal.licence_parts import head_context, licence_for
@@ -65,15 +65,21 @@ def _licence_page(
 
 @access.staff_page(Role.LEGAL)
 @require_POST
+@stepup.required
 def decide_licence(request: HttpRequest, reference: str, verb: str) -> HttpResponseBase:
-    """Approve or reject, never one's own request."""
+    """Approve, reject or return for change, never one's own request."""
     licence, by = licence_for(reference), access.staff(request, Role.LEGAL)
-    act = {"approve": licences.approve, "reject": licences.reject}.get(verb)
+    acts = {"approve": licences.approve, "reject": licences.reject, "return": licences.send_back}
+    act = acts.get(verb)
     if act is None:
         raise Http404
     try:
-        act(licence, by=by, at=timezone.now(), note=request.POST.get("note", ""))
-        messages.success(request, f"{licence} is {verb}{'d' if verb == 'approve' else 'ed'}.")
+        found = act(licence, by=by, at=timezone.now(), note=request.POST.get("note", ""))
+        is_over = found.state != LicenceState.REQUESTED
+        said = {"approve": "approved", "reject": "rejected", "return": "returned for change"}[verb]
+        messages.success(
+            request, f"{licence} is {said}." if is_over else f"You signed {licence}; others follow."
+        )
     except GovernanceError as error:
         messages.error(request, error.message)
     return redirect("legal:licence", reference)
@@ -81,6 +87,7 @@ def decide_licence(request: HttpRequest, reference: str, verb: str) -> HttpRespo
 
 @access.staff_page(Role.LEGAL)
 @require_POST
+@stepup.required
 def end_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
     """End or pause a licence."""
     licence, by = licence_for(reference), access.staff(request, Role.LEGAL)
