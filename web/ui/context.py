@@ -28,6 +28,8 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
     Role.LEGAL: (
         ("Owners", "legal:owners"),
         ("Licences", "legal:licences"),
+        ("Corpora", "legal:corpora"),
+        ("Exchange", "legal:exchange"),
         ("Consumers", "legal:consumers"),
         ("Approvals", "legal:approvals"),
         ("Due", "legal:due"),

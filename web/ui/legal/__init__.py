@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from web.ui.legal import approvals, consumers, decisions, due, licences, log, owners
+from web.ui.legal import (
+    approvals,
+    asking,
+    consumers,
+    corpora,
+    decisions,
+    due,
+    exchange,
+    licences,
+    log,
+    money,
+    owners,
+    routes,
+)
 
 app_name = "legal"
 urlpatterns = [
     *owners.urlpatterns,
+    *corpora.urlpatterns,
+    *exchange.urlpatterns,
     *licences.urlpatterns,
     *consumers.urlpatterns,
     *approvals.urlpatterns,
+    *asking.urlpatterns,
+    *routes.urlpatterns,
     *decisions.urlpatterns,
     *due.urlpatterns,
     *log.urlpatterns,
+    *money.urlpatterns,
 ]

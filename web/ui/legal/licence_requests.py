@@ -57,7 +57,9 @@ def preview_licence(request: HttpRequest) -> HttpResponse:
     form.is_valid()
     missing = {"corpus", "uses", "starts_on"}
     wrong = {
-        form.fields[name].label or name.replace("_", " ").capitalize(): " ".join(str(message) for message in found)
+        form.fields[name].label or name.replace("_", " ").capitalize(): " ".join(
+            str(message) for message in found
+        )
         for name, found in form.errors.items()
         if name not in missing and name in form.fields
     }
@@ -102,13 +104,17 @@ def import_licence(request: HttpRequest) -> HttpResponse:
     initial: dict[str, Any] = {"starts_on": timezone.now().date()}
     losses: tuple[exchange.Loss, ...] = ()
     try:
-        if file is None:
+        if file is None and not request.POST.get("content"):
             messages.error(request, "Expected a file, found none. Choose one.")
             return redirect("legal:licence-request")
-        imported = exchange.load(kind, file.read(MAX_BYTES + 1))
+        body = file.read(MAX_BYTES + 1) if file else request.POST["content"].encode()
+        imported = exchange.load(kind, body)
         initial |= forms.asked_of(imported.terms_fields)
         losses = imported.losses
-        messages.success(request, f"Terms are taken over from {file.name}. Nothing is stored yet.")
+        messages.success(
+            request,
+            f"Terms are taken over from {file.name if file else kind}. Nothing is stored yet.",
+        )
     except GovernanceError as refusal:
         messages.error(request, refusal.message)
         return redirect("legal:licence-request")
