@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from rest_framework import serializers
@@ -47,29 +46,6 @@ class DescribeCorpus(serializers.Serializer[Any]):
     document_count = serializers.IntegerField(min_value=0)
     text_bytes = serializers.IntegerField(min_value=0)
     merkle_root = serializers.RegexField(r"\A([0-9a-f]{64})?\Z", default="", allow_blank=True)
-
-
-class RequestLicence(serializers.Serializer[Any]):
-    """Ask for a licence; a second person decides."""
-
-    corpus = serializers.SlugField()
-    uses = serializers.ListField(child=serializers.CharField(max_length=64), min_length=1)
-    purposes = serializers.ListField(child=serializers.CharField(max_length=64), default=list)
-    consumers = serializers.ListField(
-        child=serializers.SlugField(), allow_null=True, default=None, help_text="null means any"
-    )
-    excluded_consumers = serializers.ListField(child=serializers.SlugField(), default=list)
-    territories = serializers.ListField(
-        child=serializers.CharField(max_length=2), allow_null=True, default=None
-    )
-    starts_at = serializers.DateTimeField()
-    ends_at = serializers.DateTimeField(allow_null=True, default=None)
-    is_exclusive = serializers.BooleanField(default=False)
-    max_extraction_rate = serializers.FloatField(default=0.01)
-    rate_per_million_tokens = serializers.DecimalField(12, 4, default=Decimal(0))
-    currency = serializers.CharField(max_length=3, default="EUR")
-    notice_days = serializers.IntegerField(min_value=0, default=0)
-    note = serializers.CharField(default="", allow_blank=True)
 
 
 class Decide(serializers.Serializer[Any]):

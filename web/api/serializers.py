@@ -18,7 +18,6 @@ from governance.models import (
     ExpertRevision,
     Finding,
     FollowUp,
-    Licence,
     RunnerLease,
     Withdrawal,
 )
@@ -90,22 +89,6 @@ class EndingSerializer(serializers.ModelSerializer[Ending]):
     class Meta:
         model = Ending
         fields: ClassVar[list[str]] = ["id", "instrument", "reason", "effective_at", "recorded_at"]
-
-
-class LicenceSerializer(serializers.ModelSerializer[Licence]):
-    """One version of the terms for one corpus."""
-
-    corpus = serializers.SlugRelatedField[Corpus](slug_field="slug", read_only=True)
-    endings = EndingSerializer(many=True, read_only=True)
-
-    class Meta:
-        model = Licence
-        fields: ClassVar[list[str]] = [
-            "id", "reference", "corpus", "uses", "purposes", "consumers", "excluded_consumers",
-            "territories", "starts_at", "ends_at", "is_exclusive", "max_extraction_rate",
-            "rate_per_million_tokens", "currency", "notice_days", "note", "terms_digest", "state",
-            "requested_at", "decided_at", "decision_note", "endings",
-        ]  # fmt: skip
 
 
 class FindingSerializer(serializers.ModelSerializer[Finding]):
