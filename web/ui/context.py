@@ -47,6 +47,7 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Approvals", "legal:approvals"),
     ),
     Role.AUDITOR: (
+        ("Corpora", "legal:corpora"),
         ("Decisions", "legal:decisions"),
         ("Log", "legal:log"),
         ("Approvals", "legal:approvals"),
