@@ -74,7 +74,7 @@ def _spend(argv: Sequence[str]) -> int:
     boot.boot()
     chance, incarnation = random.Random(given.seed), uuid4()
     _lease(incarnation)
-    with (given.books / str(incarnation)).open("ab", buffering=0) as book:
+    with (given.books / str(os.getpid())).open("ab", buffering=0) as book:
         while _answer_once(given.reference, incarnation, chance, book):
             pass
     return 0
@@ -170,6 +170,12 @@ def close_row(row: UUID, tokens: int) -> None:
     )
 
 
+def is_spending(process: subprocess.Popen[bytes], books: Path) -> bool:
+    """Whether a spender has begun and not ended."""
+    book = books / str(process.pid)
+    return process.poll() is None and book.exists() and book.stat().st_size > 0
+
+
 # ── The auditor ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -241,7 +247,7 @@ def _race(record: Record, folder: Path, max_tokens: int, kills: int) -> None:
     while any(process.poll() is None for process in running):
         time.sleep(chance.uniform(0.2, 0.6))
         place = chance.randrange(PROCESSES)
-        if killed < kills and running[place].poll() is None:
+        if killed < kills and is_spending(running[place], books):
             running[place].send_signal(signal.SIGKILL)
             running[place].wait()
             killed += 1

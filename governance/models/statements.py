@@ -42,6 +42,11 @@ class Statement(models.Model):
     def __str__(self) -> str:
         return f"statement of {self.owner} for {self.month:%B %Y}"
 
+    @property
+    def stem(self) -> str:
+        """What the names of its files begin with."""
+        return f"{self.owner.slug}-{self.month:%Y-%m}"
+
 
 class StatementRemark(models.Model):
     """What an owner objects to in a statement, and what staff answered. Append-only."""

@@ -24,11 +24,12 @@ from governance.models import Consumer, DataOwner, Expert, Licence
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 CENT = Decimal("0.01")
 
-# Where several licences cover an answer, the one approved last says the price.
+# The licence a row names says the price; rows written before they did fall back on the one
+# approved last that covers the answer.
 _LINES = """
 WITH used AS (
     SELECT e.id AS expert_id, e.corpus_id, u.consumer_id, c.slug AS consumer, u.purpose,
-           u.opened_at,
+           u.opened_at, u.licences ->> e.name AS named,
            (u.prompt_tokens + u.completion_tokens)
                * (u.mass ->> e.name)::numeric / NULLIF(m.total, 0) AS tokens
     FROM governance_usagerecord u
@@ -47,13 +48,15 @@ FROM used
 LEFT JOIN LATERAL (
     SELECT reference, currency, rate_per_million_tokens AS rate
     FROM governance_licence
-    WHERE corpus_id = used.corpus_id AND state = 'approved'
-      AND starts_at <= used.opened_at
-      AND (ends_at IS NULL OR ends_at > used.opened_at)
-      AND (stops_at IS NULL OR stops_at > used.opened_at)
-      AND used.purpose = ANY(purposes)
-      AND (consumers IS NULL OR used.consumer = ANY(consumers))
-      AND NOT used.consumer = ANY(excluded_consumers)
+    WHERE corpus_id = used.corpus_id AND CASE WHEN used.named IS NOT NULL
+      THEN reference = used.named
+      ELSE state = 'approved' AND starts_at <= used.opened_at
+           AND (ends_at IS NULL OR ends_at > used.opened_at)
+           AND (stops_at IS NULL OR stops_at > used.opened_at)
+           AND used.purpose = ANY(purposes)
+           AND (consumers IS NULL OR used.consumer = ANY(consumers))
+           AND NOT used.consumer = ANY(excluded_consumers)
+      END
     ORDER BY decided_at DESC, reference
     LIMIT 1
 ) l ON TRUE

@@ -180,17 +180,17 @@ def _told(reference: str, quota: Quota, one: QuotaSlice) -> Slice:
 
 
 def promise(slices: Collection[UUID], *, incarnation: UUID, tokens: int) -> None:
-    """Promise `tokens` of each slice to one answer, in the caller's transaction (Q2).
+    """Promise `tokens` of each slice to one answer, in the caller's transaction (Q2), which is
+    to be rolled back where this raises.
 
     Raises:
         QuotaSpent: a slice has less than that free, or is no open slice of this incarnation.
     """
     try:
-        with transaction.atomic():
-            changed = _in_order(slices, incarnation=incarnation, closed_at=None).update(
-                promised_tokens=F("promised_tokens") + tokens,
-                promised_answers=F("promised_answers") + 1,
-            )
+        changed = _in_order(slices, incarnation=incarnation, closed_at=None).update(
+            promised_tokens=F("promised_tokens") + tokens,
+            promised_answers=F("promised_answers") + 1,
+        )
     except IntegrityError as refusal:
         if "never_overdrawn" not in str(refusal):
             raise
@@ -279,6 +279,13 @@ class Standing:
     promised_tokens: int = 0
     spent_answers: int = 0
     promised_answers: int = 0
+
+    @property
+    def share(self) -> float:
+        """How much of it is spent or promised, of tokens or answers whichever is more: 0 to 1."""
+        tokens = (self.spent_tokens + self.promised_tokens) / (self.max_tokens or float("inf"))
+        answers = (self.spent_answers + self.promised_answers) / (self.max_answers or float("inf"))
+        return max(tokens, answers)
 
     @property
     def is_used_up(self) -> bool:
