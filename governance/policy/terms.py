@@ -202,8 +202,7 @@ class Gap:
 def read_grant(expert: str, licence: str, terms: Mapping[str, Any]) -> Grant | Gap:
     """The grant that `terms` (fields of `Grant`, as columns or as JSON) make, or the gap.
 
-    Every field but `stops` must be there: a prohibition that is missing is not one that was never
-    made.
+    Every field must be there: a prohibition that is missing is not one that was never made.
     """
     try:
         grant = Grant(
@@ -224,7 +223,7 @@ def read_grant(expert: str, licence: str, terms: Mapping[str, Any]) -> Grant | G
             excluded_territories=_countries(terms["excluded_territories"]),
             max_extraction_rate=_share(terms["max_extraction_rate"]),
             revision=_digest_or_none(terms["revision"]),
-            stops=_stops(terms.get("stops", ())),
+            stops=_stops(terms["stops"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return Gap(expert, licence, _told(error))
@@ -243,7 +242,7 @@ def read_standing(name: str, fields: Mapping[str, Any]) -> Standing | Gap:
             state=ExpertState(fields["state"]),
             verdict=None if verdict is None else Verdict(verdict),
             extraction_rate=None if rate is None else _share(rate),
-            stops=_stops(fields.get("stops", ())),
+            stops=_stops(fields["stops"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return Gap(name, "", _told(error))

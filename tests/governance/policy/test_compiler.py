@@ -26,11 +26,19 @@ from governance.policy.types import (
     read_grant,
     read_standing,
 )
-from governance.vocabulary import ExpertState, Use
+from governance.vocabulary import ExpertState, Sector, Use
 from tests.factories import NOW, after, digest_of
 from tests.governance.policy import worlds
 from tests.governance.policy.test_decide import DARA, a_grant, a_standing, policy
 
+STOP = {
+    "instrument": "suspend",
+    "starts_at": NOW,
+    "ends_at": None,
+    "purposes": None,
+    "consumers": None,
+    "spares": [],
+}
 COLUMNS = {
     "uses": ["answer"],
     "prohibited_uses": [],
@@ -56,7 +64,21 @@ def test_columns_of_a_licence_read_as_a_grant():
     assert isinstance(grant, Grant)
     assert grant.uses == {Use.ANSWER}
     assert grant.territories == {"DE"}
+    assert grant.sectors == {Sector.J}
     assert grant.revision is None
+
+
+def test_groups_of_countries_are_spelled_out_when_policy_is_made():
+    grant = read_grant("alder", "L-1", COLUMNS | {"territories": ["EEA", "CH"]})
+    assert {"NO", "DE", "CH"} < grant.territories
+    assert not {"EEA", "EU", "GB"} & grant.territories
+
+
+def test_a_stop_reads_back_with_its_scope():
+    scoped = STOP | {"purposes": ["research"], "consumers": ["dara"], "spares": ["fay"]}
+    (stop,) = read_grant("alder", "L-1", COLUMNS | {"stops": [scoped]}).stops
+    assert read_grant("alder", "L-1", COLUMNS | {"stops": [stop.to_body()]}).stops == (stop,)
+    assert stop.purposes == {"research"}
 
 
 @pytest.mark.parametrize(
@@ -83,9 +105,26 @@ def test_columns_of_a_licence_read_as_a_grant():
         ("max_extraction_rate", "lots"),
         ("max_extraction_rate", 10**400),
         ("revision", "short"),
-        ("stops", [{"instrument": "burn", "starts_at": NOW}]),
+        ("prohibited_uses", ["resell"]),
+        ("prohibited_uses", None),
+        ("prohibited_purposes", ["sorcery"]),
+        ("prohibited_purposes", "research"),
+        ("recipient_classes", ["church"]),
+        ("sectors", ["sorcery"]),
+        ("excluded_sectors", [7]),
+        ("excluded_sectors", None),
+        ("excluded_territories", ["EUROPE"]),
+        ("excluded_territories", None),
+        ("territories", ["eea"]),
+        ("stops", None),
+        ("stops", [STOP | {"instrument": "burn"}]),
         ("stops", [{"instrument": "suspend"}]),
-        ("stops", [{"instrument": "suspend", "starts_at": NOW, "ends_at": NOW}]),
+        ("stops", [STOP | {"ends_at": NOW}]),
+        ("stops", [STOP | {"purposes": []}]),
+        ("stops", [STOP | {"consumers": []}]),
+        ("stops", [STOP | {"purposes": ["sorcery"]}]),
+        ("stops", [STOP | {"consumers": "dara"}]),
+        ("stops", [STOP | {"spares": None}]),
         ("stops", ["suspended"]),
     ],
 )
@@ -96,7 +135,7 @@ def test_terms_that_cannot_be_read_are_a_gap_and_never_an_error(column, found):
     assert gap.problem
 
 
-@pytest.mark.parametrize("column", ["uses", "purposes", "consumers", "starts_at", "territories"])
+@pytest.mark.parametrize("column", sorted(COLUMNS))
 def test_a_missing_column_is_a_gap(column):
     gap = read_grant("alder", "L-1", {key: COLUMNS[key] for key in COLUMNS if key != column})
     assert isinstance(gap, Gap)
@@ -108,7 +147,7 @@ def test_a_missing_column_is_a_gap(column):
     [{"state": "lost"}, {"digest": None}, {"verdict": "perhaps"}, {"extraction_rate": 2}],
 )
 def test_a_standing_that_cannot_be_read_is_a_gap(changes):
-    fields = {"digest": digest_of("r1"), "state": "active", "verdict": "pass"}
+    fields = {"digest": digest_of("r1"), "state": "active", "verdict": "pass", "stops": []}
     assert isinstance(read_standing("alder", fields), Standing)
     assert isinstance(read_standing("alder", fields | changes), Gap)
 

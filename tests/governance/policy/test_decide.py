@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from governance.policy.compiler import compile_snapshot
+from governance.policy.cover import covering
 from governance.policy.decide import decide
 from governance.policy.types import (
     Ask,
@@ -22,7 +23,16 @@ from governance.policy.types import (
     Standing,
     Stop,
 )
-from governance.vocabulary import ExpertState, Instrument, Purpose, Use, Verdict, Why
+from governance.vocabulary import (
+    ExpertState,
+    Instrument,
+    Purpose,
+    RecipientClass,
+    Sector,
+    Use,
+    Verdict,
+    Why,
+)
 from tests.factories import NOW, after, digest_of
 from tests.governance.policy import oracle, worlds
 
@@ -88,6 +98,13 @@ def test_with_no_build_everyone_gets_the_public_expert_alone():
         ({"max_extraction_rate": 0.0001}, Why.AUDIT),
         ({"revision": digest_of("alder r2")}, Why.REVISION),
         ({"uses": frozenset({Use.TRAIN})}, Why.NO_LICENCE),
+        ({"purposes": frozenset({Purpose.ACADEMIC_RESEARCH})}, Why.PURPOSE),
+        ({"prohibited_purposes": frozenset({Purpose.RESEARCH})}, Why.PURPOSE),
+        ({"prohibited_uses": frozenset({Use.ANSWER})}, Why.NO_LICENCE),
+        ({"excluded_territories": frozenset({"DE"})}, Why.JURISDICTION),
+        ({"recipient_classes": frozenset({RecipientClass.EDUCATION})}, Why.RECIPIENT),
+        ({"sectors": frozenset({Sector.P})}, Why.RECIPIENT),
+        ({"excluded_sectors": frozenset({Sector.K})}, Why.RECIPIENT),
         ({"stops": (Stop(Instrument.SUSPEND, NOW),)}, Why.SUSPENDED),
         ({"stops": (Stop(Instrument.WITHDRAW, NOW),)}, Why.WITHDRAWN),
         ({"stops": (Stop(Instrument.TERMINATE, NOW),)}, Why.EXPIRED),
@@ -150,6 +167,9 @@ def test_every_reason_is_given_not_the_first():
         (Ask("dara or 1=1", "research", "DE"), Why.CONSUMER),
         (Ask("dara", "research", ""), Why.JURISDICTION),
         (Ask("dara", "research", "de"), Why.JURISDICTION),
+        (Ask("dara", "research", "EU"), Why.JURISDICTION),
+        (Ask("dara", "research", "DE", recipient_class="church"), Why.RECIPIENT),
+        (Ask("dara", "research", "DE", sector="sorcery"), Why.RECIPIENT),
     ],
 )
 def test_what_policy_does_not_know_fits_no_licence_not_even_one_for_any(ask, why):
@@ -256,6 +276,130 @@ def test_the_public_expert_cannot_be_excluded():
 def test_excluding_an_expert_nobody_knows_changes_nothing():
     ask = dataclasses.replace(DARA, exclude=frozenset({"nobody"}))
     assert decide(policy(a_grant()), ask, NOW) == decide(policy(a_grant()), DARA, NOW)
+
+
+def test_a_licence_for_a_purpose_covers_what_lies_below_it_and_not_what_lies_above():
+    below = Ask("dara", "academic_research", "DE")
+    assert why_alder(policy(a_grant()), below) == ()
+    narrow = a_grant(purposes=frozenset({Purpose.ACADEMIC_RESEARCH}))
+    assert why_alder(policy(narrow), below) == ()
+    assert why_alder(policy(narrow)) == (Why.PURPOSE,)
+
+
+def test_a_prohibited_purpose_takes_what_lies_below_it_and_leaves_its_siblings():
+    grant = a_grant(prohibited_purposes=frozenset({Purpose.INDUSTRIAL_RESEARCH}))
+    assert why_alder(policy(grant), Ask("dara", "industrial_research", "DE")) == (Why.PURPOSE,)
+    assert why_alder(policy(grant), Ask("dara", "academic_research", "DE")) == ()
+    whole = a_grant(licence="L-2", prohibited_purposes=frozenset({Purpose.RESEARCH}))
+    assert why_alder(policy(a_grant(), whole), Ask("dara", "academic_research", "DE")) == (
+        Why.PURPOSE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("prohibition", "why"),
+    [
+        ({"prohibited_uses": frozenset({Use.ANSWER})}, Why.NO_LICENCE),
+        ({"prohibited_purposes": frozenset({Purpose.RESEARCH})}, Why.PURPOSE),
+        ({"excluded_consumers": frozenset({"dara"})}, Why.CONSUMER),
+        ({"excluded_territories": frozenset({"DE"})}, Why.JURISDICTION),
+        ({"excluded_sectors": frozenset({Sector.M})}, Why.RECIPIENT),
+    ],
+)
+def test_a_prohibition_of_any_licence_holds_for_its_written_period_and_no_longer(prohibition, why):
+    ask = dataclasses.replace(DARA, sector="M")
+    forbids = a_grant(
+        licence="L-2",
+        uses=frozenset({Use.TRAIN}),
+        starts_at=after(days=-2),
+        ends_at=after(days=2),
+        stops=(Stop(Instrument.TERMINATE, after(days=-1)),),
+        **prohibition,
+    )
+    snapshot = policy(a_grant(starts_at=after(days=-9)), forbids)
+    assert why_alder(snapshot, ask) == (why,)
+    assert why_alder(snapshot, ask, after(days=-2)) == (why,)
+    assert why_alder(snapshot, ask, after(days=2)) == ()
+    assert why_alder(snapshot, ask, after(days=-3)) == ()
+
+
+def test_who_does_not_say_its_sector_is_not_told_apart_from_those_excluded():
+    grant = a_grant(excluded_sectors=frozenset({Sector.K}))
+    assert why_alder(policy(grant)) == (Why.RECIPIENT,)
+    assert why_alder(policy(grant), dataclasses.replace(DARA, sector="M")) == ()
+
+
+@pytest.mark.parametrize(
+    ("scope", "is_barred"),
+    [
+        ({"purposes": frozenset({Purpose.RESEARCH})}, True),
+        ({"purposes": frozenset({Purpose.COMMERCIAL})}, False),
+        ({"purposes": frozenset({Purpose.ACADEMIC_RESEARCH})}, False),
+        ({"consumers": frozenset({"dara"})}, True),
+        ({"consumers": frozenset({"erik"})}, False),
+        ({"purposes": frozenset({Purpose.RESEARCH}), "consumers": frozenset({"erik"})}, False),
+        ({"spares": frozenset({"dara"})}, False),
+        ({"spares": frozenset({"erik"})}, True),
+    ],
+)
+@pytest.mark.parametrize("target", ["licence", "expert"])
+def test_an_act_bars_whom_its_scope_names(scope, is_barred, target):
+    stops = (Stop(Instrument.SUSPEND, NOW, **scope),)
+    snapshot = (
+        policy(a_grant(stops=stops))
+        if target == "licence"
+        else policy(a_grant(), standings=[a_standing(stops=stops)])
+    )
+    assert why_alder(snapshot) == ((Why.SUSPENDED,) if is_barred else ())
+
+
+def test_an_act_for_some_adds_to_the_acts_for_all():
+    some = Stop(Instrument.SUSPEND, NOW, consumers=frozenset({"dara"}))
+    snapshot = policy(a_grant(stops=(some, Stop(Instrument.TERMINATE, NOW))))
+    assert why_alder(snapshot) == (Why.SUSPENDED, Why.EXPIRED)
+
+
+def test_a_quota_used_up_stops_its_licence_and_another_takes_over():
+    two = policy(a_grant(), a_grant(licence="L-2"))
+    one = policy(a_grant())
+    spent = decide(one, DARA, NOW, exhausted=frozenset({"L-1", "L-7"}))
+    assert spent.denied == {"alder": (Why.QUOTA,)}
+    assert decide(two, DARA, NOW, exhausted=frozenset({"L-1"})).denied == {}
+    assert decide(one, DARA, NOW, exhausted=frozenset({"L-7"})).denied == {}
+
+
+def test_the_licence_that_began_last_is_charged_first():
+    names = ("alder", "birch")
+    snapshot = policy(
+        a_grant(licence="L-1", starts_at=after(days=-5)),
+        a_grant(licence="L-3", starts_at=after(days=-2)),
+        a_grant(licence="L-2", starts_at=after(days=-2)),
+        a_grant(licence="L-4", starts_at=after(days=1)),
+        a_grant(licence="L-1", expert="birch"),
+        names=names,
+    )
+    assert covering(snapshot, DARA, NOW) == {"alder": ("L-2", "L-3", "L-1"), "birch": ("L-1",)}
+    spent = covering(snapshot, DARA, NOW, exhausted=frozenset({"L-1", "L-2"}))
+    assert spent == {"alder": ("L-3",)}
+    refused = dataclasses.replace(DARA, require=frozenset({"ghost"}))
+    assert covering(snapshot, refused, NOW) == {}
+
+
+def test_five_thousand_random_cases_are_covered_as_the_plain_evaluator_says():
+    covered = 0
+    for seed in range(5_000):
+        if seed % 10 == 0:
+            snapshot = worlds.a_snapshot(seed)
+            body = snapshot.to_body()
+        ask, at, exhausted = (
+            worlds.an_ask(seed),
+            worlds.an_instant(seed),
+            worlds.some_exhausted(seed),
+        )
+        found = covering(snapshot, ask, at, exhausted=exhausted)
+        assert found == oracle.covers(body, ask, at, exhausted), seed
+        covered += len(found)
+    assert covered > 300
 
 
 def disagreements(first: int, count: int, judge=decide) -> list[int]:
