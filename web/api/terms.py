@@ -123,7 +123,7 @@ class SentenceSerializer(serializers.Serializer[Any]):
     text = serializers.CharField()
 
 
-class WordsSerializer(serializers.Serializer[Any]):
+class PlainWordsSerializer(serializers.Serializer[Any]):
     """Terms in plain words, and what does not hold; `wrong` maps a field to what to do."""
 
     words = serializers.CharField()
