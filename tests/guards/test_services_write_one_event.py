@@ -111,6 +111,7 @@ ELSEWHERE = {
     "documents",
     "duties",
     "effects",
+    "gaps",
     "holds",
     "notices",
     "personal_keys",

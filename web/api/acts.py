@@ -59,6 +59,12 @@ class EndLicence(serializers.Serializer[Any]):
 
     instrument = serializers.ChoiceField(choices=Instrument.choices())
     reason = serializers.CharField(default="", allow_blank=True)
+    purposes = serializers.ListField(
+        child=serializers.CharField(max_length=64), default=list, help_text="empty means all"
+    )
+    consumers = serializers.ListField(
+        child=serializers.SlugField(), default=list, help_text="empty means everybody"
+    )
 
 
 class Resume(serializers.Serializer[Any]):

@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from governance import selectors
 from governance.models import Corpus, Document, Licence
-from governance.services import documents, licences
+from governance.services import documents, effects, licences
 from governance.services import terms as terms_service
 from governance.vocabulary import Role
 from web import access, stepup
@@ -83,7 +83,7 @@ class OneLicence(Room):
 class LicencePreview(Room):
     """Terms in plain words, and what does not hold, without storing anything."""
 
-    @extend_schema(request=wire.PreviewLicence, responses=wire.WordsSerializer)
+    @extend_schema(request=wire.PreviewLicence, responses=wire.PlainWordsSerializer)
     def post(self, request: Request) -> Response:
         access.staff(self.asking, Role.LEGAL)
         given = self.given(wire.PreviewLicence)
@@ -95,7 +95,7 @@ class LicencePreview(Room):
 class LicenceWords(Room):
     """A licence in plain words, sentence by sentence."""
 
-    @extend_schema(responses=wire.WordsSerializer)
+    @extend_schema(responses=wire.PlainWordsSerializer)
     def get(self, request: Request, reference: str) -> Response:
         licence = one(_visible(self.asking), reference=reference)
         return _in_words(licence.corpus, terms_service.of(licence))
@@ -274,7 +274,9 @@ class LicenceEnding(Room):
         by = access.staff(self.asking, Role.LEGAL)
         stepup.check_rest(request)
         licence = one(Licence.objects.all(), reference=reference)
-        licences.end(licence, **self.given(acts.EndLicence), by=by, at=timezone.now())
+        given = self.given(acts.EndLicence)
+        scope = effects.Scope.of(given.pop("purposes"), given.pop("consumers"))
+        licences.end(licence, **given, scope=scope, by=by, at=timezone.now())
         licence.refresh_from_db()
         return shown(LicenceSerializer, licence)
 
@@ -324,7 +326,7 @@ def _in_words(corpus: Corpus | None, terms: licences.Terms) -> Response:
         "sentences": terms_service.sentences(terms),
         "wrong": terms_service.wrong_fields(terms),
     }
-    return Response(wire.WordsSerializer(told).data)
+    return Response(wire.PlainWordsSerializer(told).data)
 
 
 def _visible(request: HttpRequest) -> QuerySet[Licence]:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from governance.models import PolicySnapshot
+from governance.services import notices
 from governance.vocabulary import Role
 
 
@@ -31,11 +32,13 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Corpora", "legal:corpora"),
         ("Exchange", "legal:exchange"),
         ("Consumers", "legal:consumers"),
+        ("Consents", "legal:consents"),
         ("Approvals", "legal:approvals"),
         ("Due", "legal:due"),
         ("Duties", "legal:duties"),
         ("Statements", "legal:statements"),
         ("Decisions", "legal:decisions"),
+        ("Staff", "legal:staff"),
         ("Log", "legal:log"),
     ),
     Role.ENGINEER: (
@@ -57,6 +60,7 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("My licences", "owner:licences"),
         ("Statements", "owner:statements"),
         ("Duties", "owner:duties"),
+        ("Consents", "owner:consents"),
         ("Certificates", "owner:certificates"),
     ),
 }
@@ -76,6 +80,8 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "role_label": ", ".join(role.label for role in roles),
         "theme": theme,
         "policy_epoch": _policy_epoch(),
+        "unread_notices": _unread(account),
+        "may_webhooks": bool({Role.LEGAL, Role.OWNER} & set(roles)),
     }
 
 
@@ -97,6 +103,13 @@ def _visible(roles: Sequence[Role], path: str) -> Iterator[NavItem]:
     here = max((url for _, url in found if path.startswith(url)), key=len, default=None)
     for label, url in found:
         yield NavItem(label, url, is_current=url == here)
+
+
+def _unread(account: Any) -> int:
+    try:
+        return notices.unread(account)
+    except DatabaseError:
+        return 0
 
 
 def _policy_epoch() -> int | None:

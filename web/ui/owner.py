@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -15,12 +17,20 @@ from django.views.decorators.http import require_POST
 
 from governance import selectors
 from governance.errors import GovernanceError, NotFound
-from governance.models import ConsentEvent, Licence, Withdrawal
-from governance.services import certificates, consent, licences
-from governance.vocabulary import CertificateStage, ExpertState, FollowUpKind, FollowUpState
+from governance.models import ConsentEvent, Expert, Licence, Notice, Withdrawal
+from governance.selectors import approvals as approval_board
+from governance.services import certificates, consent, holds, licences
+from governance.vocabulary import (
+    CertificateStage,
+    ExpertState,
+    FollowUpKind,
+    FollowUpState,
+    Instrument,
+    NoticeKind,
+)
 from web import access
-from web.ui import owner_licences
-from web.ui import money
+from web.ui import money, owner_licences
+from web.ui.forms.effects import ScopeForm
 
 app_name = "owner"
 
@@ -50,8 +60,19 @@ def expert_page(request: HttpRequest, name: str) -> HttpResponse:
         "withdrawal": Withdrawal.objects.filter(expert=expert).first(),
         "may_withdraw": expert.state not in (ExpertState.WITHDRAWN, ExpertState.ERASED),
         "consumers": selectors.consumers_of(expert, at=now),
+        **_way_out(expert),
     }
     return render(request, "owner/expert.html", context)
+
+
+def _way_out(expert: Expert) -> dict[str, Any]:
+    """What the section on leaving shows: how far it may reach, what is paused, notice given."""
+    standing = expert.endings.filter(lifts=None, lifted_by=None).select_related("ended_by")
+    return {
+        "scope_form": ScopeForm(),
+        "pauses": list(standing.filter(instrument=Instrument.SUSPEND)),
+        "notice": standing.filter(instrument=Instrument.TERMINATE).first(),
+    }
 
 
 @access.owner_page
@@ -74,16 +95,24 @@ def give_consent(request: HttpRequest, name: str, reference: str) -> HttpRespons
 @access.owner_page
 @require_POST
 def withdraw(request: HttpRequest, name: str) -> HttpResponseBase:
-    """The one click. What follows is written in the same transaction and cannot be lost."""
+    """The one click: everything, unless a part was ticked. What follows cannot be lost."""
     expert = access.expert_for(request, name)
-    withdrawal = consent.withdraw(
+    form = ScopeForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Nothing was changed: that purpose or consumer is not in the list.")
+        return redirect("owner:expert", name)
+    done = consent.withdraw(
         expert,
         by=access.person(request).account,
         at=timezone.now(),
         reason=request.POST.get("reason", ""),
         method="owner page",
+        scope=form.scope(),
     )
-    return redirect("owner:withdrawal", withdrawal.pk)
+    if isinstance(done, Withdrawal):
+        return redirect("owner:withdrawal", done.pk)
+    messages.success(request, f"Disabled, not erased: {form.scope().words}. The rest goes on.")
+    return redirect("owner:expert", name)
 
 
 @dataclass(frozen=True)
@@ -110,10 +139,20 @@ def withdrawal_page(request: HttpRequest, identity: str) -> HttpResponse:
         "certificates": [(stage, issued.get(stage)) for stage in progress.stages],
         "has_any": bool(issued),
         "is_complete": is_complete,
+        "hold": holds.standing(withdrawal.expert, at=timezone.now()),
+        "told": _told(withdrawal.expert),
     }
     is_part = bool(getattr(request, "htmx", False))
     template = "owner/_withdrawal.html" if is_part else "owner/withdrawal.html"
     return render(request, template, context)
+
+
+def _told(expert: Expert) -> QuerySet[Notice]:
+    """Consumers that were told of the withdrawal, with what they said to it."""
+    told = Notice.objects.filter(
+        kind=NoticeKind.EXPERT_WITHDRAWN, subject=f"expert:{expert.name}", consumer__isnull=False
+    ).exclude(key__startswith="chase:")
+    return told.select_related("consumer").order_by("consumer__name")
 
 
 def _steps(
@@ -176,7 +215,19 @@ def certificates_page(request: HttpRequest) -> HttpResponse:
     return render(request, "owner/certificates.html", {"withdrawals": rows})
 
 
+@access.owner_page
+def said_file(request: HttpRequest, identity: str) -> HttpResponse:
+    """A file that staff put beside one of the owner's requests for it to read."""
+    act = approval_board.said_to_owners(access.owners_of(request)).filter(pk=identity).first()
+    if act is None or act.document is None:
+        raise Http404
+    response = HttpResponse(bytes(act.document.content), content_type=act.document.media_type)
+    response["Content-Disposition"] = f'attachment; filename="{act.document.digest[:12]}"'
+    return response
+
+
 urlpatterns = [
+    path("said/<uuid:identity>/", said_file, name="said-file"),
     path("", experts_page, name="experts"),
     path("experts/<slug:name>/", expert_page, name="expert"),
     path("experts/<slug:name>/consent/<slug:reference>/", give_consent, name="consent"),

@@ -24,6 +24,7 @@ from governance.vocabulary import (
     Sector,
     Use,
 )
+from web.ui.forms.effects import ScopeForm
 from web.ui.forms.fields import Day
 
 DUTY_ROWS = range(1, 6)
@@ -325,9 +326,10 @@ class ReadingForm(forms.Form):
     )  # fmt: skip
 
 
-class EndLicenceForm(forms.Form):
-    """End or pause a licence."""
+class EndLicenceForm(ScopeForm):
+    """End or pause a licence, or a part of what it allows."""
 
+    field_order = ("instrument", "reason", "purposes", "consumers")
     instrument = forms.ChoiceField(
         choices=[
             (i.value, i.label)

@@ -94,7 +94,14 @@ def end_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
     form = forms.EndLicenceForm(request.POST)
     if form.is_valid():
         with forms.refusals_shown(form):
-            ending = licences.end(licence, **form.cleaned_data, by=by, at=timezone.now())
+            ending = licences.end(
+                licence,
+                instrument=Instrument(form.cleaned_data["instrument"]),
+                reason=form.cleaned_data["reason"],
+                scope=form.scope(),
+                by=by,
+                at=timezone.now(),
+            )
             said = Instrument(ending.instrument).label
             messages.success(request, f"{said} of {licence} is recorded and in the policy.")
             return redirect("legal:licence", reference)
