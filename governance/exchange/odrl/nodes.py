@@ -80,7 +80,9 @@ class Names:
         """A right operand as text: the IRI of a node, the text of a literal."""
         if isinstance(raw, Mapping):
             return str(raw["@value"]) if "@value" in raw else self.iri(raw)
-        return str(raw)
+        text = str(raw)
+        prefix, colon, rest = text.partition(":")
+        return self.prefixes[prefix] + rest if colon and prefix in self.prefixes else text
 
 
 def many(value: Any) -> list[Any]:
