@@ -29,6 +29,7 @@ from django.db.models.functions import Coalesce, Least
 
 from governance.errors import LeaseRefused, NotFound, QuotaSpent
 from governance.models import Licence, Quota, QuotaSlice, RunnerLease
+from governance.policy.types import Snapshot
 from governance.services import locks
 from governance.vocabulary import LicenceState, QuotaPeriod
 
@@ -86,6 +87,22 @@ def limited(references: Collection[str]) -> frozenset[str]:
     has_limit = Q(max_tokens__isnull=False) | Q(max_answers__isnull=False)
     found = Licence.objects.filter(has_limit, reference__in=references)
     return frozenset(found.values_list("reference", flat=True))
+
+
+class Limits:
+    """Which licences of a policy have a quota: asked once for each policy, since terms stay."""
+
+    def __init__(self) -> None:
+        self._found: tuple[str, frozenset[str]] = ("", frozenset())
+
+    def of(self, snapshot: Snapshot) -> frozenset[str]:
+        """The references of those that have one. Any thread may ask."""
+        digest, found = self._found
+        if digest != snapshot.digest:
+            references = {grant.licence for grant in snapshot.grants}
+            found = limited(references) if references else frozenset()
+            self._found = (snapshot.digest, found)
+        return found
 
 
 def reserve(reference: str, *, incarnation: UUID, tokens: int, at: datetime) -> Slice:

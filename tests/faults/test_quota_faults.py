@@ -21,7 +21,7 @@ from tests import factories
 
 pytestmark = pytest.mark.faults
 
-PROCESSES, KILLS, MAX_TOKENS = 8, 10, 60_000
+PROCESSES, KILLS, MAX_TOKENS = 8, 10, 15_000
 
 
 @pytest.fixture
@@ -31,20 +31,19 @@ def licence(clean):
     return factories.licence(
         starts_at=timezone.now(),
         max_tokens=MAX_TOKENS,
-        max_answers=1_500,
+        max_answers=400,
         quota_period="term",
         reference="L-quota",
     )
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_no_token_too_many_with_eight_processes_racing_and_killed(licence, whole, tmp_path, seed):
-    chance = random.Random(seed)
+def test_no_token_too_many_with_eight_processes_racing_and_killed(licence, whole, tmp_path):
+    chance = random.Random(7)
     books = tmp_path / "books"
     books.mkdir()
 
     def start(number):
-        return spender(whole.environ, licence.reference, books, seed=seed * 1_000 + number)
+        return spender(whole.environ, licence.reference, books, seed=number)
 
     running = [start(number) for number in range(PROCESSES)]
     killed = 0
@@ -61,7 +60,7 @@ def test_no_token_too_many_with_eight_processes_racing_and_killed(licence, whole
             running[place] = start(PROCESSES + killed)
             if chance.random() < 0.5:  # the upkeep task finds some of the dead, not all at once
                 reap({process.pid for process in running})
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while any(process.poll() is None for process in running):
             reap({process.pid for process in running if process.poll() is None})
             assert time.monotonic() < deadline, "spenders end when the quota is used up"
@@ -76,7 +75,7 @@ def test_no_token_too_many_with_eight_processes_racing_and_killed(licence, whole
     released, charged = released_tokens(books), charged_by_rows(licence.reference)
     spent = sum(QuotaSlice.objects.values_list("spent_tokens", flat=True))
     assert released <= charged == spent == quota.taken_tokens <= MAX_TOKENS
-    assert UsageRecord.objects.count() <= 1_500
+    assert UsageRecord.objects.count() <= 400
     assert released > MAX_TOKENS / 4, "the race was about something"
     assert UsageRecord.objects.filter(finish_reason=usage.LOST).exists(), "a death in mid-answer"
 

@@ -37,6 +37,7 @@ from web.gateway.port import Delta, Done, RunnerPort
 from web.gateway.render import Answer, headers
 
 port = RunnerPort(settings.RECLAIM_RUNNER_URL)
+limits = quotas.Limits()
 
 
 @csrf_exempt
@@ -135,8 +136,10 @@ def _decided(
     api_key: ApiKey, ask: Ask, snapshot: Snapshot, decision_id: uuid.UUID, path: str
 ) -> Decision:
     at, begun_ns = timezone.now(), time.perf_counter_ns()
-    covered = covering(snapshot, ask, at).values()
-    exhausted = quotas.used_up({one for references in covered for one in references}, at=at)
+    exhausted: frozenset[str] = frozenset()
+    if limited := limits.of(snapshot):
+        covered = {one for found in covering(snapshot, ask, at).values() for one in found}
+        exhausted = quotas.used_up(limited & covered, at=at)
     decision = decide(snapshot, ask, at, exhausted=exhausted)
     decisions.record(
         decision,

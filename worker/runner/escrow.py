@@ -22,7 +22,7 @@ from governance.policy.cover import covering
 from governance.policy.decide import decide
 from governance.policy.types import Ask, Decision, Denied, Snapshot
 from governance.services import quotas
-from governance.services.quotas import LEAST_TOKENS, Slice
+from governance.services.quotas import LEAST_TOKENS, Limits, Slice
 from modelops.contract import GenerationOrder
 from worker.runner.registry import kept_connection
 
@@ -64,7 +64,7 @@ class Escrow:
         self._lock = threading.Lock()
         self._slices: dict[str, Slice] = {}
         self._empty_until_s: dict[str, float] = {}
-        self._limited: tuple[str, frozenset[str]] = ("", frozenset())
+        self._limits = Limits()
 
     def permission(
         self, order: GenerationOrder, ask: Ask, snapshot: Snapshot, at: datetime
@@ -109,14 +109,9 @@ class Escrow:
             exhausted |= short
 
     def limited(self, snapshot: Snapshot) -> frozenset[str]:
-        """The licences of this policy that have a quota; asked once for each policy epoch."""
-        digest, found = self._limited
-        if digest != snapshot.digest:
-            references = {grant.licence for grant in snapshot.grants}
-            with kept_connection():
-                found = quotas.limited(references) if references else frozenset()
-            self._limited = (snapshot.digest, found)
-        return found
+        """The licences of this policy that have a quota."""
+        with kept_connection():
+            return self._limits.of(snapshot)
 
     def slice_for(self, reference: str, tokens: int, at: datetime) -> Slice | None:
         """The slice of a licence's quota, grown until an answer of `tokens` fits if it can be."""

@@ -53,9 +53,13 @@ def statement(story, alder):
 def duty(alder):
     corpus = factories.corpus(owner=alder)
     licence = factories.licence(
-        corpus=corpus, requires_attribution=True, attribution_text="By Alder Press"
+        corpus=corpus,
+        starts_at=THEN,
+        decided_at=THEN,
+        requires_attribution=True,
+        attribution_text="By Alder Press",
     )
-    duties.open_due(at=timezone.now() + timedelta(days=900))
+    duties.open_due(at=timezone.now())
     return Duty.objects.get(licence=licence, action="attribute")
 
 
@@ -132,20 +136,18 @@ def test_a_duty_is_done_with_proof_and_the_owner_sees_it(by, duty):
 
 def test_quotas_are_shown_as_they_stand(by, alder):
     licence = factories.licence(
-        corpus=factories.corpus(owner=alder), max_tokens=1_000, quota_period="month"
+        corpus=factories.corpus(owner=alder),
+        starts_at=THEN,
+        max_tokens=1_000,
+        quota_period="month",
     )
     lease = factories.lease()
-    now = timezone.now()
-    licence.__class__.objects.filter(pk=licence.pk)
-    part = quotas.reserve(licence.reference, incarnation=lease.pk, tokens=990, at=now)
+    part = quotas.reserve(licence.reference, incarnation=lease.pk, tokens=990, at=timezone.now())
     quotas.promise([part.id], incarnation=lease.pk, tokens=990)
-    found = by("ada").get("/api/v1/quotas").json()
-    in_force = [row["licence"] for row in found]
-    assert by("cato").get("/legal/quotas/").status_code == 200
-    if licence.starts_at <= now:
-        assert licence.reference in in_force
-    else:
-        assert licence.reference not in in_force
+    [found] = by("ada").get("/api/v1/quotas").json()
+    assert (found["licence"], found["is_used_up"]) == (licence.reference, True)
+    assert by("bela").get("/api/v1/quotas").json() == []
+    assert "Used up" in by("cato").get("/legal/quotas/").content.decode()
 
 
 def test_rest_says_the_same(by, statement, duty):

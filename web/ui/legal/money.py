@@ -62,8 +62,9 @@ def duty_page(request: HttpRequest, identity: str) -> HttpResponseBase:
     duty = rows.filter(pk=identity).first()
     if duty is None:
         raise Http404
-    form = ProofForm(request.POST or None, request.FILES or None)
-    if request.method == "POST" and form.is_valid():
+    is_post = request.method == "POST"
+    form = ProofForm(request.POST, request.FILES) if is_post else ProofForm()
+    if is_post and form.is_valid():
         by, at = access.staff(request, Role.LEGAL), timezone.now()
         with forms.refusals_shown(form):
             duties.mark_done(
