@@ -36,7 +36,9 @@ def test_a_corpus_of_its_owners_own_text_limits_nothing():
     assert corpora.beyond_sources(corpus, terms(uses=list(Use), purposes=everything)) == {}
 
 
-@pytest.mark.parametrize("purpose", ["commercial", "advertising", "research", "industrial_research"])
+@pytest.mark.parametrize(
+    "purpose", ["commercial", "advertising", "research", "industrial_research"]
+)
 def test_a_non_commercial_source_forbids_what_earns(purpose):
     corpus = factories.corpus()
     note(corpus, "own", title="Own")
