@@ -24,16 +24,20 @@ from governance.models import (
     OwnerChange,
     ProcessingActivity,
     ReservationSignal,
+    Statement,
+    StatementRemark,
     Suppression,
     SuppressionLift,
 )
-from governance.services import documents
+from governance.services import approvals, documents
 from tests import factories
 from tests.factories import NOW, digest_of
 
 pytestmark = pytest.mark.django_db
 
 PROMISED = {
+    "ApprovalAct",
+    "ApprovalStep",
     "SuppressionLift",
     "Suppression",
     "ProcessingActivity",
@@ -57,6 +61,8 @@ PROMISED = {
     "LogLeaf",
     "PolicySnapshot",
     "ReservationSignal",
+    "Statement",
+    "StatementRemark",
     "WebhookAttempt",
 }
 """Tables that hold evidence; taking one off this list takes a decision record in docs."""
@@ -110,7 +116,24 @@ def countersignature():
     )
 
 
+def statement():
+    fields = {"month": "2027-03-01", "body": {}, "row_count": 0, "rows_digest": digest_of("rows")}
+    return Statement.objects.create(owner=factories.owner(), digest=digest_of("body"), **fields)
+
+
+def approval_request():
+    return approvals.ask(
+        approvals.Subject(
+            kind="export", subject_kind="x", subject_id="x", title="x", content={}, thread="x"
+        ),
+        by=factories.account(),
+        at=NOW,
+    )
+
+
 ROWS = {
+    "ApprovalAct": lambda: approval_request().acts.get(),
+    "ApprovalStep": lambda: approval_request().steps.get(),
     "ConsentReceipt": consent_receipt,
     "OwnerChange": lambda: OwnerChange.objects.create(owner=factories.owner(), facts={}),
     "ProcessingActivity": lambda: ProcessingActivity.objects.create(
@@ -165,6 +188,10 @@ ROWS = {
         seq=0, body=b"{}", leaf_hash=b"0" * 32, staged_at=NOW, sealed_at=NOW
     ),
     "PolicySnapshot": lambda: factories.snapshot(1),
+    "Statement": statement,
+    "StatementRemark": lambda: StatementRemark.objects.create(
+        statement=statement(), kind="disputed", text="t", written_by=factories.account()
+    ),
     "WebhookAttempt": lambda: factories.webhook_delivery().attempts.create(),
 }
 

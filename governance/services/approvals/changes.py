@@ -91,7 +91,7 @@ def _wrong_steps(steps: Sequence[routes.Step]) -> dict[str, str]:
 
 
 def _wrong_conditions(kind: ApprovalKind, conditions: Mapping[str, Any]) -> dict[str, str]:
-    if unknown := sorted(set(conditions) - CONDITIONS):
+    if unknown := sorted(set(conditions) - set(CONDITIONS)):
         return {"conditions": f"Unknown: {', '.join(unknown)}; known: {', '.join(CONDITIONS)}."}
     beyond_owner = set(conditions) - {"owners"}
     if kind not in (ApprovalKind.LICENCE, ApprovalKind.ACTIVATION, ApprovalKind.WAIVER):
