@@ -184,7 +184,7 @@ class ExpertHolds(Room):
     @extend_schema(responses=HoldSerializer(many=True))
     def get(self, request: Request, name: str) -> Response:
         expert = access.expert_for(self.asking, name, or_staff=(Role.LEGAL,))
-        return Response(HoldSerializer(expert.holds.all(), many=True).data)
+        return Response(HoldSerializer(LegalHold.objects.filter(expert=expert), many=True).data)
 
     @extend_schema(request=RequestHold, responses={201: HoldSerializer})
     def post(self, request: Request, name: str) -> Response:

@@ -60,8 +60,8 @@ def deliver(delivery: WebhookDelivery) -> Answer:
         return Answer(None, f"not sent: {refusal}")
     except (OSError, http.client.HTTPException) as error:
         return Answer(None, f"{type(error).__name__}: {error}")
-    error = "" if 200 <= reply.status < 300 else f"expected 2xx, found {reply.status}"
-    return Answer(reply.status, error, reply.address, reply.took_ms)
+    said = "" if 200 <= reply.status < 300 else f"expected 2xx, found {reply.status}"
+    return Answer(reply.status, said, reply.address, reply.took_ms)
 
 
 @app.task(name="reclaim.send_mails")

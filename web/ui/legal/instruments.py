@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -48,7 +49,7 @@ def _page(
         "pauses": endings.filter(instrument=Instrument.SUSPEND, lifts=None, lifted_by=None),
         "withdrawal": Withdrawal.objects.filter(expert=expert).first(),
         "is_over": expert.state in (ExpertState.WITHDRAWN, ExpertState.ERASED),
-        "holds": expert.holds.select_related("requested_by", "decided_by", "lifted_by"),
+        "holds": _holds(expert),
         "effect_form": effect_form,
         "hold_form": hold_form,
         "rules": effects.RULES.values(),
@@ -57,6 +58,11 @@ def _page(
     }
     status = forms.status_of(effect_form, hold_form)
     return render(request, "legal/expert.html", context, status=status)
+
+
+def _holds(expert: Expert) -> QuerySet[LegalHold]:
+    found = LegalHold.objects.filter(expert=expert)
+    return found.select_related("requested_by", "decided_by", "lifted_by")
 
 
 @access.staff_page(Role.LEGAL)
