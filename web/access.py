@@ -20,7 +20,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 
 from governance import tenancy
-from governance.models import Account, DataOwner, Expert, Membership, Withdrawal
+from governance.models import Account, ConsentRecord, DataOwner, Expert, Membership, Withdrawal
 from governance.vocabulary import Role
 
 P = ParamSpec("P")
@@ -159,6 +159,15 @@ def withdrawal_for(
     if found is None or not _speaks_for(request, found.expert.owner_id, or_staff):
         raise Http404
     return found
+
+
+def consents_for(request: HttpRequest) -> QuerySet[ConsentRecord]:
+    """Every consent record this person may see: legal staff and auditors all, owners their own."""
+    found = ConsentRecord.objects.select_related("owner", "expert__corpus", "licence")
+    asking = person(request)
+    if asking.has(Role.LEGAL, Role.AUDITOR):
+        return found
+    return found.filter(owner_id__in=asking.owner_ids)
 
 
 def _speaks_for(request: HttpRequest, owner_id: UUID, or_staff: tuple[Role, ...]) -> bool:

@@ -29,7 +29,7 @@ from governance.vocabulary import (
     NoticeKind,
 )
 from web import access
-from web.ui import money, owner_licences
+from web.ui import money, owner_consents, owner_licences
 from web.ui.forms.effects import ScopeForm
 
 app_name = "owner"
@@ -49,7 +49,9 @@ def expert_page(request: HttpRequest, name: str) -> HttpResponse:
     expert = access.expert_for(request, name)
     now = timezone.now()
     in_force = Licence.objects.in_force(now).filter(corpus=expert.corpus_id)
-    consented = set(expert.consents.values_list("licence_id", flat=True))
+    asked = consent.with_state(expert.consents.all()).filter(stands_as__in=consent.UNANSWERED)
+    answered = expert.consents.exclude(pk__in=asked.values("pk"))
+    consented = set(answered.values_list("licence_id", flat=True))
     events = ConsentEvent.objects.filter(record__expert=expert).select_related("actor")
     context = {
         "expert": expert,
@@ -227,6 +229,7 @@ def said_file(request: HttpRequest, identity: str) -> HttpResponse:
 
 
 urlpatterns = [
+    *owner_consents.urlpatterns,
     path("said/<uuid:identity>/", said_file, name="said-file"),
     path("", experts_page, name="experts"),
     path("experts/<slug:name>/", expert_page, name="expert"),

@@ -249,7 +249,11 @@ def _check_may_stand(expert: Expert, licence: Licence) -> None:
         )
 
 
-def _open_record(expert: Expert, licence: Licence, kinds: tuple[ConsentEventKind, ...]) -> Any:
+def _open_record(
+    expert: Expert, licence: Licence, kinds: tuple[ConsentEventKind, ...]
+) -> ConsentRecord | None:
     """The newest record of the two that is in one of these states, or None."""
-    found = with_state(ConsentRecord.objects.filter(expert=expert, licence=licence))
-    return found.filter(stands_as__in=kinds).order_by("-created_at").first()
+    rows = with_state(ConsentRecord.objects.filter(expert=expert, licence=licence))
+    rows = rows.filter(stands_as__in=kinds).order_by("-created_at", "-id")
+    found: ConsentRecord | None = rows.first()
+    return found

@@ -151,6 +151,11 @@ class Checked:
     faults: tuple[Fault, ...] = ()
 
     @property
+    def at(self) -> datetime | None:
+        """When it was signed, by its own word."""
+        return datetime.fromisoformat(self.issued_at) if self.issued_at else None
+
+    @property
     def is_sound(self) -> bool:
         """Whether this installation signed exactly these bytes, and they are a whole receipt."""
         return not self.why

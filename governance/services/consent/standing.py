@@ -13,6 +13,8 @@ from governance.services.owners import may_bind
 from governance.vocabulary import ConsentEventKind, Role
 
 PERMITTING = tuple(kind for kind in ConsentEventKind if kind.permits_use)
+UNANSWERED = (ConsentEventKind.REQUESTED, ConsentEventKind.DEFERRED, ConsentEventKind.REFUSED)
+"""States in which an owner may still say yes to the same licence."""
 
 
 def with_state(records: QuerySet[ConsentRecord]) -> QuerySet[Any]:

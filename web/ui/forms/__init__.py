@@ -10,9 +10,21 @@ from web.ui.forms.licences import (
     asked_of,
     licence_choices,
 )
-from web.ui.forms.parties import ApiKeyForm, ConsumerForm, CorpusForm, MemberForm, OwnerForm
+from web.ui.forms.parties import (
+    AcceptForm,
+    ApiKeyForm,
+    ConsumerForm,
+    CorpusForm,
+    MemberForm,
+    NewOwnerForm,
+    OwnerForm,
+    OwnerMoveForm,
+    RotateForm,
+    StaffForm,
+)
 
 __all__ = [
+    "AcceptForm",
     "ApiKeyForm",
     "AuditForm",
     "BuildForm",
@@ -23,8 +35,12 @@ __all__ = [
     "ExpertForm",
     "LicenceForm",
     "MemberForm",
+    "NewOwnerForm",
     "OwnerForm",
+    "OwnerMoveForm",
     "ReadingForm",
+    "RotateForm",
+    "StaffForm",
     "TrainingForm",
     "asked_of",
     "licence_choices",

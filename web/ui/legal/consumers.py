@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -13,13 +15,17 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
+from governance.errors import GovernanceError
 from governance.models import ApiKey, Consumer
-from governance.services import consumers
-from governance.vocabulary import Role
+from governance.selectors.reach import reach_of
+from governance.services import consumers, snapshots
+from governance.services.consumers.register import FACTS
+from governance.vocabulary import ConsumerStatus, Purpose, Role
 from web import access
 from web.ui import forms
 
 ROWS_A_PAGE = 25
+_STANDINGS = (("open", "Open"), ("revoked", "Revoked"), ("ended", "Ended"), ("unused", "Unused"))
 
 
 @access.staff_page(Role.LEGAL)
@@ -34,15 +40,85 @@ def consumers_page(request: HttpRequest) -> HttpResponse:
             return redirect("legal:consumer", consumer.slug)
     is_open = Q(api_keys__revoked_at=None)
     rows = Consumer.objects.annotate(key_count=Count("api_keys", filter=is_open)).order_by("name")
+    wanted = request.GET.get("find", "").strip()
+    if wanted:
+        rows = rows.filter(Q(name__icontains=wanted) | Q(slug__icontains=wanted))
     page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, "form": form}
+    context = {"page": page, "form": form, "wanted": wanted}
     return render(request, "legal/consumers.html", context, status=forms.status_of(form))
+
+
+@access.staff_page(Role.LEGAL)
+def keys_page(request: HttpRequest) -> HttpResponse:
+    """Every key of every consumer, by standing and purpose."""
+    now, standing = timezone.now(), request.GET.get("standing", "")
+    rows = _standing_as(ApiKey.objects.select_related("consumer"), standing, now)
+    purpose = request.GET.get("purpose", "")
+    if purpose in set(Purpose):
+        rows = rows.filter(purposes__contains=[purpose])
+    page = Paginator(rows.order_by("-issued_at"), ROWS_A_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "page": page,
+        "standing": standing,
+        "standings": _STANDINGS,
+        "purpose": purpose,
+        "purposes": Purpose.choices(),
+        "now": now,
+    }
+    return render(request, "legal/keys.html", context)
+
+
+def _standing_as(rows: QuerySet[ApiKey], standing: str, at: datetime) -> QuerySet[ApiKey]:
+    is_open = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=at))
+    match standing:
+        case "open":
+            return rows.filter(is_open)
+        case "revoked":
+            return rows.exclude(revoked_at=None)
+        case "ended":
+            return rows.filter(revoked_at=None, expires_at__lte=at)
+        case "unused":
+            return rows.filter(is_open, last_used_at=None)
+        case _:
+            return rows
 
 
 @access.staff_page(Role.LEGAL)
 def consumer_page(request: HttpRequest, slug: str) -> HttpResponse:
     """One consumer and its keys."""
     return _consumer_page(request, _consumer(slug), forms.ApiKeyForm())
+
+
+@access.staff_page(Role.LEGAL)
+def edit_consumer(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """Edit what is known of a consumer; policy reads it from the next request on."""
+    consumer = _consumer(slug)
+    initial = {name: getattr(consumer, name) for name in FACTS}
+    form = forms.ConsumerForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        by = access.staff(request, Role.LEGAL)
+        with forms.refusals_shown(form):
+            consumers.change(consumer, facts=form.cleaned_data, by=by, at=timezone.now())
+            messages.success(request, "Kept. Policy reads it from the next request on.")
+            return redirect("legal:consumer", slug)
+    context = {"form": form, "consumer": consumer}
+    return render(request, "legal/consumer_edit.html", context, status=forms.status_of(form))
+
+
+@access.staff_page(Role.LEGAL)
+@require_POST
+def move_consumer(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """Suspend, resume or close a consumer."""
+    consumer, by = _consumer(slug), access.staff(request, Role.LEGAL)
+    try:
+        to = ConsumerStatus(request.POST.get("to", ""))
+        consumers.move(consumer, to=to, by=by, at=timezone.now())
+        messages.success(request, f"{consumer} is {to.label.lower()} now.")
+    except ValueError as unknown:
+        raise Http404 from unknown
+    except GovernanceError as refusal:
+        messages.error(request, refusal.message)
+    return redirect("legal:consumer", slug)
 
 
 @access.staff_page(Role.LEGAL)
@@ -60,14 +136,31 @@ def issue_key(request: HttpRequest, slug: str) -> HttpResponseBase:
 
 
 @access.staff_page(Role.LEGAL)
+def key_page(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
+    """One key: what it may reach now, its rotation, its end."""
+    return _key_page(request, _key(slug, prefix), forms.RotateForm())
+
+
+@access.staff_page(Role.LEGAL)
+@require_POST
+@never_cache
+def rotate_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponseBase:
+    """Give a key a new secret, shown on this answer and nowhere else."""
+    key, by = _key(slug, prefix), access.staff(request, Role.LEGAL)
+    form = forms.RotateForm(request.POST)
+    if form.is_valid():
+        with forms.refusals_shown(form):
+            issued = consumers.rotate_key(key, overlap=form.overlap(), by=by, at=timezone.now())
+            return _key_page(request, issued.api_key, forms.RotateForm(), secret=issued.secret)
+    return _key_page(request, key, form)
+
+
+@access.staff_page(Role.LEGAL)
 @require_POST
 def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponseBase:
     """End a key at once and for good."""
     by = access.staff(request, Role.LEGAL)
-    key = ApiKey.objects.filter(consumer__slug=slug, prefix=prefix).first()
-    if key is None:
-        raise Http404
-    consumers.revoke_key(key, by=by, at=timezone.now())
+    consumers.revoke_key(_key(slug, prefix), by=by, at=timezone.now())
     messages.success(request, f"Key {prefix} opens nothing any more.")
     return redirect("legal:consumer", slug)
 
@@ -79,21 +172,52 @@ def _consumer(slug: str) -> Consumer:
     return found
 
 
+def _key(slug: str, prefix: str) -> ApiKey:
+    rows = ApiKey.objects.select_related("consumer")
+    found = rows.filter(consumer__slug=slug, prefix=prefix).first()
+    if found is None:
+        raise Http404
+    return found
+
+
 def _consumer_page(
     request: HttpRequest, consumer: Consumer, form: forms.ApiKeyForm, *, secret: str = ""
 ) -> HttpResponse:
     context = {
         "consumer": consumer,
         "keys": consumer.api_keys.order_by("-issued_at"),
+        "moves": sorted(ConsumerStatus(consumer.status).moves),
         "form": form,
         "secret": secret,
+        "now": timezone.now(),
     }
     return render(request, "legal/consumer.html", context, status=forms.status_of(form))
 
 
+def _key_page(
+    request: HttpRequest, key: ApiKey, form: forms.RotateForm, *, secret: str = ""
+) -> HttpResponse:
+    now = timezone.now()
+    context = {
+        "key": key,
+        "consumer": key.consumer,
+        "is_open": key.revoked_at is None and (key.expires_at is None or key.expires_at > now),
+        "overlaps": key.previous_until is not None and key.previous_until > now,
+        "reach": reach_of(key, snapshots.current(), at=now),
+        "form": form,
+        "secret": secret,
+    }
+    return render(request, "legal/key.html", context, status=forms.status_of(form))
+
+
 urlpatterns = [
     path("consumers/", consumers_page, name="consumers"),
+    path("keys/", keys_page, name="keys"),
     path("consumers/<slug:slug>/", consumer_page, name="consumer"),
+    path("consumers/<slug:slug>/edit/", edit_consumer, name="consumer-edit"),
+    path("consumers/<slug:slug>/move/", move_consumer, name="consumer-move"),
     path("consumers/<slug:slug>/keys/", issue_key, name="key-issue"),
+    path("consumers/<slug:slug>/keys/<slug:prefix>/", key_page, name="key"),
+    path("consumers/<slug:slug>/keys/<slug:prefix>/rotate/", rotate_key, name="key-rotate"),
     path("consumers/<slug:slug>/keys/<slug:prefix>/revoke/", revoke_key, name="key-revoke"),
 ]
