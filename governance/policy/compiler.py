@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from governance.canonical import canonical_json
@@ -92,10 +93,14 @@ def _grants(
             gaps.add(found)
         else:
             kept.add(found)
-    in_order = sorted(
-        kept, key=lambda one: (one.expert, one.licence, canonical_json(one.to_body()))
-    )
-    return tuple(in_order), gaps
+    named = Counter((one.expert, one.licence) for one in kept)
+
+    def place(one: Grant) -> tuple[str, str, bytes]:
+        name = (one.expert, one.licence)
+        # Bytes are dear, and only decide between grants of one licence on one expert.
+        return (*name, canonical_json(one.to_body()) if named[name] > 1 else b"")
+
+    return tuple(sorted(kept, key=place)), gaps
 
 
 def _again(standing: Standing) -> Standing | Gap:
