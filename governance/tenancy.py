@@ -128,7 +128,7 @@ def leave() -> None:
 
     A connection that cannot be set back is closed, so nobody can inherit it.
     """
-    if connection.connection is None:
+    if connection.connection is None or _is_failed():
         return
     try:
         with connection.cursor() as cursor:
@@ -178,16 +178,22 @@ def _swap(tenant: str) -> str:
 
 
 def _come_back(before: str) -> None:
-    # The setting is part of the transaction: rolling back what failed brings the old one back.
-    if connection.needs_rollback or connection.connection is None:
-        return
-    if connection.connection.info.transaction_status == TransactionStatus.INERROR:
+    if connection.connection is None or _is_failed():
         return
     try:
         _swap(before)
     except DatabaseError:
         connection.close()
         raise
+
+
+def _is_failed() -> bool:
+    """Whether an open transaction can only be rolled back.
+
+    The setting is part of the transaction: rolling back what failed brings the old one back.
+    """
+    status = connection.connection.info.transaction_status
+    return connection.needs_rollback or status == TransactionStatus.INERROR
 
 
 # ── The policies in the database ─────────────────────────────────────────────────────────────────

@@ -298,3 +298,8 @@ class Format:
     suffix: str
     export: Export
     load: Load | None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether files in it are read as well as written."""
+        return self.load is not None

@@ -122,7 +122,7 @@ class ConsentReceipt(models.Model):
 
 
 class ProcessingActivity(models.Model):
-    """Why an activity on an expert is lawful, from an instant on. Append-only; the newest stands."""
+    """Why an activity on an expert is lawful, from an instant on. The newest row stands."""
 
     id = identity()
     expert = models.ForeignKey(

@@ -140,9 +140,7 @@ class DecisionRecord(models.Model):
         triggers = append_only("decision_record")
         indexes = [
             models.Index(fields=["-timestamp"]),
-            models.Index(
-                KT("input__consumer"), F("timestamp").desc(), name="decision_by_consumer"
-            ),
+            models.Index(KT("input__consumer"), F("timestamp").desc(), name="decision_by_consumer"),
             models.Index(fields=["policy_epoch", "-timestamp"]),
             GinIndex(fields=["result"]),
         ]

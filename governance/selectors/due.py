@@ -13,6 +13,7 @@ from governance.models import (
     ClockPause,
     Duty,
     Ending,
+    Expert,
     FollowUp,
     LegalHold,
     Licence,
@@ -142,8 +143,11 @@ def _withdrawals() -> Iterator[DueLine]:
 def _gaps() -> Iterator[DueLine]:
     is_open = (FollowUpState.DUE, FollowUpState.CLAIMED)
     rows = FollowUp.objects.filter(kind=FollowUpKind.RESOLVE_GAP, state__in=is_open)
-    for one in rows[:MOST_OF_A_KIND]:
-        name = str(one.order.get("expert") or one.order.get("licence") or one.subject_id)
+    found = list(rows[:MOST_OF_A_KIND])
+    ids = [one.subject_id for one in found]
+    names = dict(Expert.objects.filter(pk__in=ids).values_list("pk", "name"))
+    for one in found:
+        name = str(one.order.get("expert") or names.get(one.subject_id, "A licence"))
         yield DueLine(
             Clock.GAP, "Gap in policy", name, f"gap:{name}", one.pk, one.due_at,
             f"{one.order.get('problem') or one.cause}. Denied until it is resolved.",

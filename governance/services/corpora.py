@@ -189,15 +189,11 @@ def sketched(
     fields = {}
     if sketch.get("scheme") != SCHEME:
         fields["sketch"] = (
-
             f"Expected scheme {SCHEME}, found {sketch.get('scheme')}. Update the kit."
-
         )
     elif not _is_sketch(minima):
         fields["sketch"] = (
-
             f"Expected {SKETCH_SIZE} whole numbers of 32 bits. Hand in the file whole."
-
         )
     if root and not _is_digest(root):
         fields["merkle_root"] = "64 lowercase hexadecimal characters, or nothing."

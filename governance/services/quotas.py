@@ -33,7 +33,7 @@ from governance.policy.types import Snapshot
 from governance.services import locks
 from governance.vocabulary import LicenceState, QuotaPeriod
 
-LOCK_MS, IDLE_MS = 500, 1_000
+LOCK_MS, PATIENT_MS, IDLE_MS = 500, 10_000, 1_000
 SHARE = 64
 """A slice grows by at least this part of the quota, so that small answers seldom ask for more."""
 
@@ -118,29 +118,39 @@ def reserve(reference: str, *, incarnation: UUID, tokens: int, at: datetime) -> 
     licence = Licence.objects.filter(reference=reference, state=LicenceState.APPROVED).first()
     if licence is None or (licence.max_tokens is None and licence.max_answers is None):
         raise NotFound(f"expected an approved licence with a quota, found none as {reference!r}.")
+    # Looked at before the lock: a slice for a lease that closes meanwhile is only reclaimed later.
+    if not RunnerLease.objects.filter(pk=incarnation, closed_at=None).exists():
+        raise _lease_closed(incarnation)
     with transaction.atomic(), locks.limits(lock_ms=LOCK_MS, idle_ms=IDLE_MS):
         quota = _locked(licence, at)
-        if not RunnerLease.objects.filter(pk=incarnation, closed_at=None).exists():
-            raise LeaseRefused(
-                f"expected an open lease of incarnation {incarnation}, found it closed or unknown. "
-                "Reserve nothing; start again under a new incarnation."
-            )
-        mine, _ = QuotaSlice.objects.get_or_create(
-            quota=quota, incarnation_id=incarnation, defaults={"opened_at": at}
+        own = QuotaSlice.objects.select_for_update().filter(quota=quota, incarnation=incarnation)
+        mine = own.first() or QuotaSlice.objects.create(
+            quota=quota, incarnation_id=incarnation, opened_at=at
         )
-        mine = QuotaSlice.objects.select_for_update().get(pk=mine.pk)
+        if mine.closed_at is not None:
+            raise _lease_closed(incarnation)
         lacking = (max(0, tokens - _free_tokens(mine)), max(0, 1 - _free_answers(mine)))
         if any(lacking):
             _grow(quota, mine, *lacking)
     return _told(reference, quota, mine)
 
 
+def _lease_closed(incarnation: UUID) -> LeaseRefused:
+    return LeaseRefused(
+        f"expected an open lease of incarnation {incarnation}, found it closed or unknown. "
+        "Reserve nothing; start again under a new incarnation."
+    )
+
+
 def _locked(licence: Licence, at: datetime) -> Quota:
     starts_at, ends_at = period(licence, at)
-    Quota.objects.bulk_create(
-        [Quota(licence=licence, starts_at=starts_at, ends_at=ends_at)], ignore_conflicts=True
-    )
-    return Quota.objects.select_for_update().get(licence=licence, starts_at=starts_at)
+    rows = Quota.objects.select_for_update().filter(licence=licence, starts_at=starts_at)
+    found = rows.first()
+    if found is None:
+        first = Quota(licence=licence, starts_at=starts_at, ends_at=ends_at)
+        Quota.objects.bulk_create([first], ignore_conflicts=True)
+        found = rows.get()
+    return found
 
 
 def _grow(quota: Quota, mine: QuotaSlice, tokens: int, answers: int) -> None:
@@ -257,7 +267,7 @@ def reclaim(*, at: datetime) -> int:
     )
     closed = 0
     for quota_id in set(over.values_list("quota_id", flat=True)):
-        with transaction.atomic(), locks.limits(lock_ms=LOCK_MS, idle_ms=IDLE_MS):
+        with transaction.atomic(), locks.limits(lock_ms=PATIENT_MS, idle_ms=IDLE_MS):
             Quota.objects.select_for_update().get(pk=quota_id)
             found = over.filter(quota_id=quota_id).values_list("pk", flat=True)
             closed += _take_back(QuotaSlice.objects.filter(pk__in=list(found)), closed_at=at)

@@ -36,13 +36,15 @@ from governance.policy.types import (
     read_grant,
     read_standing,
 )
-from governance.services import followups, locks
+from governance.services import approvals, followups, locks
+from governance.services.approvals import subjects
 from governance.vocabulary import (
     BuildState,
     EventTag,
     FollowUpKind,
     FollowUpState,
     RevisionState,
+    Verdict,
 )
 
 _APPROVED = (RevisionState.ACTIVATED, RevisionState.SUPERSEDED)
@@ -135,11 +137,23 @@ def _standing(expert: Expert, digest: str) -> Standing | Gap:
     fields: dict[str, Any] = {
         "digest": revision.digest if revision else None,
         "state": expert.state,
-        "verdict": finding.verdict if finding else None,
+        "verdict": _verdict(revision, finding),
         "extraction_rate": finding.rate_high if finding else None,
         "stops": _stops(expert.endings.all()),
     }
     return read_standing(expert.name, fields)
+
+
+def _verdict(revision: ExpertRevision | None, finding: Finding | None) -> str | None:
+    """The newest verdict, or PASS where a waiver for exactly these findings stands.
+
+    A waiver speaks about our verdict alone: the rate each licence bounds is compared as found.
+    """
+    if revision is None or finding is None:
+        return None
+    if finding.verdict != Verdict.PASS and approvals.approved(subjects.waiver(revision)):
+        return Verdict.PASS
+    return finding.verdict
 
 
 def grants(build: Build, at: datetime) -> Iterator[Grant | Gap]:

@@ -1,6 +1,7 @@
-"""Check a withdrawal certificate, or a published log, without the party that issued it.
+"""Check a withdrawal certificate, a consent receipt or a log, without the party that issued it.
 
     python verify.py certificate.zip [--log-key KEY] [--certificate-key ID]
+    python verify.py receipt.json [--certificate-key ID]
     python verify.py log-tiles-folder --log-key KEY
 
 Needs Python 3.11 or later and the package `cryptography`; no network, no database, none of the
@@ -35,6 +36,8 @@ STAGES = ("blocked", "unloaded", "rebuilt", "backups")
 PREDICATE = "https://reclaim.example/withdrawal/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+RECEIPT = "https://reclaim.example/consent-receipt/v1"
+RECEIPT_PAYLOAD_TYPE = "application/vnd.reclaim.consent-receipt+json"
 PROOF_HEADING = "c2sp.org/tlog-proof@v1"
 MEMBER_LIMIT_BYTES = 16 * 2**20
 
@@ -221,12 +224,12 @@ def read_keys(content: bytes) -> tuple[dict[str, bytes], str]:
     return by_id, found["log_key"]
 
 
-def open_statement(content: bytes, keys: Mapping[str, bytes]) -> tuple[dict[str, Any], set[str]]:
-    """The in-toto statement in a DSSE envelope, and the ids of the keys that signed it."""
+def open_envelope(content: bytes, keys: Mapping[str, bytes], payload_type: str) -> dict[str, Any]:
+    """The statement in a DSSE envelope whose every signature is by one of `keys`."""
     envelope = from_json(content)
     need(set(envelope) == {"payload", "payloadType", "signatures"}, "this is not an envelope")
-    payload, payload_type = from_base64(envelope["payload"]), envelope["payloadType"]
-    need(payload_type == PAYLOAD_TYPE, "the payload is of another type")
+    payload = from_base64(envelope["payload"])
+    need(envelope["payloadType"] == payload_type, "the payload is of another type")
     signed = b"DSSEv1 %d %b %d %b" % (
         len(payload_type),
         payload_type.encode(),
@@ -236,13 +239,19 @@ def open_statement(content: bytes, keys: Mapping[str, bytes]) -> tuple[dict[str,
     need(envelope["signatures"], "nobody signed the statement")
     for signature in envelope["signatures"]:
         need(set(signature) == {"keyid", "sig"}, "a signature holds something else")
-        need(signature["keyid"] in keys, "a signature is by a key that is not in the bundle")
+        need(signature["keyid"] in keys, "a signature is by a key that is not known")
         key = keys[signature["keyid"]]
         verify_signature(key, from_base64(signature["sig"]), signed, "the statement")
-    statement = from_json(payload)
+    statement: dict[str, Any] = from_json(payload)
+    return statement
+
+
+def open_statement(content: bytes, keys: Mapping[str, bytes]) -> tuple[dict[str, Any], set[str]]:
+    """The in-toto statement in a DSSE envelope, and the ids of the keys that signed it."""
+    statement = open_envelope(content, keys, PAYLOAD_TYPE)
     need(statement["_type"] == STATEMENT, "the payload is not an in-toto statement")
     need(statement["predicateType"] == PREDICATE, "the statement is about something else")
-    return statement, {signature["keyid"] for signature in envelope["signatures"]}
+    return statement, {signature["keyid"] for signature in from_json(content)["signatures"]}
 
 
 def check_logged(stem: str, found: Mapping[str, bytes], head: Head) -> None:
@@ -340,6 +349,49 @@ def check_together(statements: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
+# ── a consent receipt ────────────────────────────────────────────────────────────────────────────
+
+
+def key_of_receipt(content: bytes) -> dict[str, bytes]:
+    """The key a receipt names as its signer's, by its id."""
+    told = from_json(from_base64(from_json(content)["payload"]))["signed_by"]
+    public = from_base64(told["public"])
+    need(hashlib.sha256(public).hexdigest() == told["key_id"], "the key does not match its id")
+    return {told["key_id"]: public}
+
+
+def check_receipt(path: Path, certificate_key: str | None) -> Outcome:
+    """Check a consent receipt: who signed it, and that nothing in it was changed since."""
+    outcome = Outcome()
+    content = outcome.check("there is a receipt", path.read_bytes)
+    keys = content and outcome.check("its key can be read", lambda: key_of_receipt(content))
+    if not keys:
+        return outcome
+    outcome.say(f"certificate key  {next(iter(keys))}")
+    if certificate_key:
+        given = "the certificate key is the one you gave"
+        outcome.check(given, lambda: need(set(keys) == {certificate_key}, "it is not"))
+    else:
+        outcome.say("this key came with the receipt: compare it with one you got elsewhere")
+    told = outcome.check(
+        "the receipt is signed", lambda: open_envelope(content, keys, RECEIPT_PAYLOAD_TYPE)
+    )
+    if told is None:
+        return outcome
+    outcome.check("it is a consent receipt", lambda: need(told["_type"] == RECEIPT, "it is not"))
+    notice = told["receipt"]["notice"]
+    outcome.check(
+        "the notice is the one that was hashed",
+        lambda: need(
+            hashlib.sha256(notice["text"].encode()).hexdigest() == notice["digest"], "it is not"
+        ),
+    )
+    outcome.say(f"{told['receipt']['service']}: {told['receipt']['state']}, {told['issued_at']}")
+    for line in told["not_claimed"]:
+        outcome.say(f"not claimed: {line}")
+    return outcome
+
+
 # ── a published log ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -407,8 +459,8 @@ def check_log(folder: Path, log_key: str) -> Outcome:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check what the command line names; 0 if everything holds."""
-    parser = argparse.ArgumentParser(description="Check a withdrawal certificate or a log.")
-    parser.add_argument("path", type=Path, help="certificate.zip, or a folder of log tiles")
+    parser = argparse.ArgumentParser(description="Check a certificate, a receipt or a log.")
+    parser.add_argument("path", type=Path, help="certificate.zip, receipt.json or log tiles")
     parser.add_argument("--log-key", help="the log's key as you know it: name+id+key")
     parser.add_argument("--certificate-key", help="the certificate key's id as you know it")
     chosen = parser.parse_args(arguments)
@@ -416,6 +468,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not chosen.log_key:
             parser.error("a log is checked against a key you know: give --log-key")
         outcome = check_log(chosen.path, chosen.log_key)
+    elif chosen.path.suffix == ".json":
+        outcome = check_receipt(chosen.path, chosen.certificate_key)
     else:
         outcome = check_bundle(chosen.path, chosen.log_key, chosen.certificate_key)
     print("\n".join(outcome.lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import django_filters
@@ -300,11 +301,12 @@ class ApprovalMove(Room):
         by = access.staff(self.asking, Role.LEGAL, Role.ENGINEER)
         found = approving.request_for(self.asking, identity)
         words = self.given(Words)["words"]
-        act = {
+        acts: dict[str, Callable[..., object]] = {
             "pause": approvals.pause,
             "resume": approvals.resume,
             "withdraw": signoffs.take_back,
-        }[verb]
+        }
+        act = acts[verb]
         act(found, by=by, at=timezone.now(), words=words)
         return shown(ApprovalSerializer, one(_rows(), pk=identity))
 

@@ -76,11 +76,24 @@ def enum_names() -> dict[str, list[tuple[str, str]]]:
 def manners(result: Any, **_: Any) -> Any:
     """drf-spectacular's hook: write what all operations share into the schema."""
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
+    _let_blank(result)
     schemas["Problem"] = _PROBLEM
     for methods in result["paths"].values():
         for method, operation in methods.items():
             _told(method, operation)
     return result
+
+
+def _let_blank(part: Any) -> None:
+    """Let a pattern made for what is not blank allow what is, where blank is the default."""
+    if isinstance(part, dict):
+        if part.get("default") == "" and isinstance(part.get("pattern"), str):
+            part["pattern"] = f"^$|{part['pattern']}"
+        for each in part.values():
+            _let_blank(each)
+    elif isinstance(part, list):
+        for each in part:
+            _let_blank(each)
 
 
 def _told(method: str, operation: Any) -> None:

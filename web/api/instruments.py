@@ -15,7 +15,7 @@ from governance.models import Ending, Expert, LegalHold, Licence
 from governance.selectors.due import due_board
 from governance.services import effects, experts, holds
 from governance.vocabulary import Instrument, Role
-from web import access
+from web import access, stepup
 from web.api.room import Room, one, shown
 
 _STAFF = (Role.LEGAL, Role.ENGINEER)
@@ -141,6 +141,8 @@ class ExpertEffect(Room):
     def post(self, request: Request, name: str) -> Response:
         """Put an instrument into effect. Repeated, it gives the first ending back."""
         expert = access.expert_for(self.asking, name, or_staff=_STAFF)
+        if expert.owner_id not in access.person(self.asking).owner_ids:
+            stepup.check_rest(request)
         given = self.given(InstrumentSerializer)
         done = effects.put_into_effect(
             Instrument(given["instrument"]),
@@ -205,6 +207,7 @@ class HoldDecision(Room):
     )
     def post(self, request: Request, identity: str, verb: str) -> Response:
         by = access.staff(self.asking, Role.LEGAL)
+        stepup.check_rest(request)
         hold = one(LegalHold.objects.select_related("expert"), pk=identity)
         return shown(HoldSerializer, _HOLD_ACTS[verb](hold, by=by, at=timezone.now()))
 

@@ -20,7 +20,7 @@ from governance.services import (
     owners,
 )
 from governance.vocabulary import Role
-from web import access
+from web import access, stepup
 from web.api import acts
 from web.api.room import Room, one, shown
 from web.api.serializers import (
@@ -103,6 +103,7 @@ class ConsumerKeys(Room, ListAPIView[ApiKey]):
     def post(self, request: Request, slug: str) -> Response:
         """Issue a key; its secret is in this answer and nowhere else."""
         by = access.staff(self.asking, Role.LEGAL)
+        stepup.check_rest(request)
         consumer = one(Consumer.objects.all(), slug=slug)
         given = self.given(acts.IssueApiKey)
         issued = consumers.issue_key(consumer, **given, by=by, at=timezone.now())

@@ -24,7 +24,7 @@ from web.ui import forms
 @never_cache
 def invitation_page(request: HttpRequest, token: str) -> HttpResponseBase:
     """Take up an invitation. Every link that opens nothing gets the same answer."""
-    too_often = ratelimit.consume_or_429(request, action="invitation")
+    too_often: HttpResponseBase | None = ratelimit.consume_or_429(request, action="invitation")
     if too_often is not None:
         return too_often
     # Nobody is logged in yet; the link alone says which row this is about.

@@ -24,7 +24,7 @@ from governance.models import Account, DataOwner, Invitation, Membership
 from governance.services import invitations, owners
 from governance.services.invitations import Sent
 from governance.vocabulary import OwnerRole, Role
-from web import access, mail
+from web import access, mail, stepup
 from web.ui import forms
 
 app_name = "people"
@@ -84,6 +84,7 @@ def _mailed(request: HttpRequest, sent: Sent) -> None:
 
 
 @access.staff_page(Role.LEGAL)
+@stepup.required
 def staff_page(request: HttpRequest) -> HttpResponseBase:
     """Who works here, in which role; appointments by invitation."""
     form = forms.StaffForm(request.POST or None)

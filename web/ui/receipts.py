@@ -47,7 +47,7 @@ class ReceiptForm(django_forms.Form):
 @never_cache
 def check_page(request: HttpRequest) -> HttpResponseBase:
     """Valid or not, and why. Nothing is looked up, kept or shown but what was handed in."""
-    too_often = ratelimit.consume_or_429(request, action="receipt_check")
+    too_often: HttpResponseBase | None = ratelimit.consume_or_429(request, action="receipt_check")
     if too_often is not None:
         return too_often
     form = ReceiptForm(request.POST or None, request.FILES or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -305,7 +306,11 @@ def _need(words: str, field: str, message: str) -> None:
 
 
 def _tell(
-    tag: EventTag, request: ApprovalRequest, by: Account, at: datetime, details: dict[str, object]
+    tag: EventTag,
+    request: ApprovalRequest,
+    by: Account,
+    at: datetime,
+    details: Mapping[str, object],
 ) -> None:
     found = {"digest": request.digest, "round": request.round, **details}
     events.stage(tag, subject=requests.about(request), by=by, at=at, details=found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -165,10 +166,11 @@ def record_absence(
         raise InvalidTerms(
             f"expected a colleague and a period to come, found {found}", fields=wrong
         )
+    handed: Any = None if kinds is None else sorted(str(kind) for kind in kinds)
     row = ApprovalDelegation.objects.create(
         giver=giver,
         taker=taker,
-        kinds=None if kinds is None else sorted(str(kind) for kind in kinds),
+        kinds=handed,
         starts_at=starts_at,
         ends_at=ends_at,
         reason=reason[:200],

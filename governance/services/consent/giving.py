@@ -67,7 +67,8 @@ def give(
     if consent_type == ConsentType.IMPLIED:
         raise InvalidTerms("expected consent that was expressed, found it implied. Ask for it.")
     record = _open_record(expert, licence, (*_WAITING, *PERMITTING))
-    is_renewed = record is not None and record.stands_as in PERMITTING
+    annotated: Any = record
+    is_renewed = record is not None and annotated.stands_as in PERMITTING
     kind = ConsentEventKind.RENEWED if is_renewed else ConsentEventKind.GIVEN
     record = record or _record(expert, licence, lawful_basis, at)
     told: dict[str, Any] = {
@@ -249,9 +250,7 @@ def _check_may_stand(expert: Expert, licence: Licence) -> None:
         )
 
 
-def _open_record(
-    expert: Expert, licence: Licence, kinds: tuple[ConsentEventKind, ...]
-) -> ConsentRecord | None:
+def _open_record(expert: Expert, licence: Licence, kinds: tuple[ConsentEventKind, ...]) -> ConsentRecord | None:
     """The newest record of the two that is in one of these states, or None."""
     rows = with_state(ConsentRecord.objects.filter(expert=expert, licence=licence))
     rows = rows.filter(stands_as__in=kinds).order_by("-created_at", "-id")

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from django.db.models import Count, F, Max, Q, Sum
 
-from governance.models import Build, Consumer, Expert, LegalHold, Licence, UsageRecord
+from governance.models import Build, Consumer, Corpus, Expert, LegalHold, Licence, UsageRecord
+from governance.selectors import corpora as selected
 from governance.services.effects import notice
 from governance.services.effects.rules import RULES, Rule
 from governance.services.effects.scope import EVERYTHING, Scope
@@ -96,7 +97,7 @@ def preview(
         builds=_builds_that_fall(names) if erases else (),
         sentences=(),
     )
-    return _with_sentences(shown, at)
+    return _with_sentences(shown, at, target.corpus)
 
 
 def _clocks(
@@ -163,7 +164,7 @@ def _builds_that_fall(names: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted(fallen))
 
 
-def _with_sentences(shown: Preview, at: datetime) -> Preview:
+def _with_sentences(shown: Preview, at: datetime, corpus: Corpus | None) -> Preview:
     said = [_when(shown, at), _who(shown), _bytes(shown)]
     if shown.builds:
         numbers = ", ".join(str(number) for number in shown.builds)
@@ -176,7 +177,17 @@ def _with_sentences(shown: Preview, at: datetime) -> Preview:
             "Answers already given cannot be recalled, and past use stays lawful. Coming back "
             "takes a new consent."
         )
+    if shown.erases and corpus is not None:
+        said += _what_others_hold(corpus)
     return replace(shown, sentences=tuple(said))
+
+
+def _what_others_hold(corpus: Corpus) -> list[str]:
+    """A sentence for each corpus of another owner that holds some of the same text."""
+    return [
+        f"It does not clear {each.corpus} of {each.corpus.owner}: estimated overlap {each}."
+        for each in selected.not_cleared_by(corpus)
+    ]
 
 
 def _when(shown: Preview, at: datetime) -> str:

@@ -187,9 +187,14 @@ def duty(found: Mapping[str, Any]) -> str:
     return f"{verb}{before + about if about else ''} {limit}"
 
 
+def _begun(text: str) -> str:
+    """The text with a capital first letter, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 _SAID: dict[str, Callable[[Any, Terms], str]] = {
     "starts_at": lambda at, _: moment(at),
-    "ends_at": lambda at, _: last_moment(at).capitalize() if at else "Open-ended",
+    "ends_at": lambda at, _: _begun(last_moment(at)) if at else "Open-ended",
     "expert_digest": lambda digest, _: digest or "Any revision",
     "max_tokens": lambda count, _: "No limit" if count is None else f"{count:,}",
     "max_answers": lambda count, _: "No limit" if count is None else f"{count:,}",
@@ -198,7 +203,7 @@ _SAID: dict[str, Callable[[Any, Terms], str]] = {
     "minimum_per_period": lambda least, terms: f"{money(least)} {terms.currency}",
     "notice_days": lambda count, _: days(count) if count else "None",
     "wind_down_days": lambda count, _: days(count) if count else "None",
-    "duties": lambda found, _: "; ".join(duty(one).capitalize() for one in found) or "None",
+    "duties": lambda found, _: "; ".join(_begun(duty(one)) for one in found) or "None",
     "clauses": lambda found, _: (
         "; ".join(f"{LABELS.get(name, name)}: {found[name]}" for name in sorted(found)) or "None"
     ),

@@ -8,8 +8,9 @@ from governance.errors import InvalidTerms
 from governance.models import StagedEvent
 from governance.selectors import corpora as selected
 from governance.services import corpora, licences
+from governance.services.effects.preview import preview
 from governance.services.terms import Terms
-from governance.vocabulary import Purpose, SignalKind, Use
+from governance.vocabulary import Instrument, Purpose, SignalKind, Use
 from tests import factories
 from tests.factories import NOW, after
 
@@ -190,3 +191,13 @@ def test_a_reservation_by_an_owner_of_closed_text_contradicts_nothing():
         by=None, at=NOW,
     )  # fmt: skip
     assert selected.contradictions(corpus) == []
+
+
+def test_the_preview_of_a_withdrawal_names_what_others_still_hold():
+    expert = factories.expert()
+    other = factories.corpus()
+    sketched(expert.corpus, list(range(512)))
+    sketched(other, [*range(64), *([10_000] * 448)])
+    shown = preview(expert, instrument=Instrument.WITHDRAW, at=after(1))
+    said = f"It does not clear {other} of {other.owner}: estimated overlap 12.5% ± "
+    assert any(sentence.startswith(said) for sentence in shown.sentences)

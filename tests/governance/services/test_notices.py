@@ -116,13 +116,12 @@ def test_an_act_pays_for_no_telling(cast, django_assert_max_num_queries):
 
 # ── Reminders ────────────────────────────────────────────────────────────────────────────────────
 def expiring(cast, days, **fields):
-    licence = factories.licence(
+    return factories.licence(
         corpus=cast.experts["languages"].corpus,
         starts_at=cast.at - timedelta(days=400),
         ends_at=cast.at + timedelta(days=days),
         **fields,
     )
-    return licence
 
 
 def reminders(licence):

@@ -12,9 +12,7 @@ from modelops.errors import CorpusError
 def passages(count, seed, length=40):
     rng = random.Random(seed)
     words = [f"w{n}" for n in range(5_000)]
-    return [
-        Document(" ".join(rng.choices(words, k=length)), f"{seed}-{n}") for n in range(count)
-    ]
+    return [Document(" ".join(rng.choices(words, k=length)), f"{seed}-{n}") for n in range(count)]
 
 
 def true_jaccard(one, other):

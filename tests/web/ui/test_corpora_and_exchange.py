@@ -152,3 +152,18 @@ def test_reading_leads_to_the_request_form(story, by):
     page = by("cato").post(reverse("legal:licence-import"), {"format": "odrl", "content": policy})
     assert page.status_code == 200
     assert "Nothing is stored yet" in page.content.decode()
+
+
+def test_a_licence_says_what_ending_it_does_not_clear(story, by):
+    cato = by("cato")
+    for slug in ("code-texts", "languages-texts"):
+        cato.post(f"/legal/corpora/{slug}/sketches/", {"sketch": sketch_file()})
+    page = cato.get(f"/legal/licences/{story.licence('code').reference}/").content.decode()
+    assert "does not clear Languages texts of Birch Archive (100.0% ± 0.7% in common)" in page
+
+
+def test_the_page_says_which_vocabularies_are_read(story, by):
+    page = by("cato").get("/legal/exchange/").content.decode()
+    assert page.count("<td>Yes</td>") == len(exchange.FORMATS) + sum(
+        each.is_readable for each in exchange.FORMATS.values()
+    )

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from governance.models import LogLeaf, RunnerLease, UsageRecord
-from governance.services import effects, licences, snapshots
+from governance.models import Duty, LogLeaf, Quota, RunnerLease, Statement, UsageRecord
+from governance.services import effects, licences, quotas, snapshots
 from tests import factories
 from worker.tasks import upkeep
 
@@ -140,3 +140,30 @@ def test_follow_ups_nobody_takes_are_counted(db):
     factories.follow_up(opened_at=long_ago, due_at=long_ago)
     factories.follow_up(opened_at=timezone.now(), due_at=timezone.now())
     assert upkeep.watch_follow_ups.run() == 1
+
+
+def test_what_a_silent_runner_held_of_a_quota_goes_back(db, clock):
+    at = timezone.now()
+    licence = factories.licence(
+        starts_at=at - timedelta(days=1), max_tokens=1_000, quota_period="day"
+    )
+    lease = factories.lease(lease_s=10)
+    quotas.reserve(licence.reference, incarnation=lease.pk, tokens=600, at=at)
+    upkeep.reap_leases.run()
+    assert Quota.objects.get().taken_tokens == 600
+    clock.now_s += 31
+    upkeep.reap_leases.run()
+    assert Quota.objects.get().taken_tokens == 0
+
+
+def test_duties_are_opened_and_last_months_statements_issued_once(db):
+    last_month = timezone.now().replace(day=1) - timedelta(days=1)
+    begin = last_month.replace(day=1)
+    licence = factories.licence(starts_at=begin, decided_at=begin, minimum_per_period=5)
+    upkeep.watch_duties.run()
+    duty = Duty.objects.get()
+    assert (duty.action, duty.licence) == ("compensate", licence)
+    assert upkeep.watch_duties.run() == 0
+    issued = upkeep.issue_statements.run()
+    assert upkeep.issue_statements.run() == 0
+    assert Statement.objects.count() == issued

@@ -74,9 +74,7 @@ class SketchForm(forms.Form):
         try:
             found = json.loads(body)
         except (ValueError, RecursionError) as error:
-            message = (
-                "Expected JSON, found other text. Hand in what reclaim sketch wrote."
-            )
+            message = "Expected JSON, found other text. Hand in what reclaim sketch wrote."
             raise forms.ValidationError(message) from error
         if not isinstance(found, dict):
             raise forms.ValidationError("Expected one JSON object. Hand in the file whole.")

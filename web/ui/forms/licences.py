@@ -87,9 +87,7 @@ def _several(
     )  # fmt: skip
 
 
-def _consumers(
-    label: str, help_text: str = ""
-) -> forms.ModelMultipleChoiceField[Consumer]:
+def _consumers(label: str, help_text: str = "") -> forms.ModelMultipleChoiceField[Consumer]:
     return forms.ModelMultipleChoiceField(
         Consumer.objects.all(), to_field_name="slug", required=False, label=label,
         help_text=help_text,
@@ -108,13 +106,11 @@ class LicenceForm(forms.Form):
     corpus = forms.ModelChoiceField(Corpus.objects.select_related("owner"), to_field_name="slug")
 
     uses = forms.MultipleChoiceField(
-        label="What may be done", choices=_USES, widget=forms.CheckboxSelectMultiple,
+        label="Permitted uses", choices=_USES, widget=forms.CheckboxSelectMultiple,
         initial=[Use.TRAIN, Use.ANSWER],
         help_text="Merging and auditing are part of answering unless they are prohibited.",
     )  # fmt: skip
-    prohibited_uses = _several(
-        "What may never be done", _USES, "Holds whatever another licence says."
-    )
+    prohibited_uses = _several("Prohibited uses", _USES, "Holds whatever another licence says.")
     purposes = _tree("Purposes")
     prohibited_purposes = _tree("Prohibited purposes")
     expert_digest = forms.CharField(
@@ -201,17 +197,15 @@ class LicenceForm(forms.Form):
         actions = [("", "None"), *DutyAction.choices()]
         for row in DUTY_ROWS:
             self.fields[f"duty_{row}_action"] = forms.ChoiceField(
-                label=f"Duty {row}", choices=actions, required=False
+                label="What", choices=actions, required=False
             )
             self.fields[f"duty_{row}_about"] = forms.CharField(
-                label=f"About (duty {row})", required=False, max_length=300
+                label="About", required=False, max_length=300
             )
-            self.fields[f"duty_{row}_within"] = _number(
-                f"Within days (duty {row})", min_value=0, max_value=3650
-            )
+            self.fields[f"duty_{row}_within"] = _number("Within days", min_value=0, max_value=3650)
         for name in _CITED:
             self.fields[f"clause_{name}"] = forms.CharField(
-                label=LABELS[name], required=False, max_length=200
+                label=f"Clause: {LABELS[name]}", required=False, max_length=200
             )
 
     @property

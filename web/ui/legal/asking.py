@@ -32,7 +32,7 @@ def request_key(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         with forms.refusals_shown(form):
             found = approvals.ask(
-                subjects.api_key(form.cleaned_data["consumer"], scopes=None, **form.terms()),
+                subjects.api_key(form.cleaned_data["consumer"], **form.terms()),
                 by=access.staff(request, Role.LEGAL),
                 at=timezone.now(),
                 words=form.cleaned_data["words"],

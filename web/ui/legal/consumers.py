@@ -21,7 +21,7 @@ from governance.selectors.reach import reach_of
 from governance.services import consumers, snapshots
 from governance.services.consumers.register import FACTS
 from governance.vocabulary import ConsumerStatus, Purpose, Role
-from web import access
+from web import access, stepup
 from web.ui import forms
 
 ROWS_A_PAGE = 25
@@ -124,6 +124,7 @@ def move_consumer(request: HttpRequest, slug: str) -> HttpResponseBase:
 @access.staff_page(Role.LEGAL)
 @require_POST
 @never_cache
+@stepup.required
 def issue_key(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Issue a key. Its secret is on the page this answers with and nowhere else."""
     consumer, by = _consumer(slug), access.staff(request, Role.LEGAL)
@@ -144,6 +145,7 @@ def key_page(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
 @access.staff_page(Role.LEGAL)
 @require_POST
 @never_cache
+@stepup.required
 def rotate_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponseBase:
     """Give a key a new secret, shown on this answer and nowhere else."""
     key, by = _key(slug, prefix), access.staff(request, Role.LEGAL)

@@ -216,7 +216,7 @@ def _may_change(request: HttpRequest) -> bool:
 
 
 def _page(request: HttpRequest, corpus: Corpus, **shown: Any) -> HttpResponse:
-    profile = corpus.profiles.first()
+    profile, sketch = corpus.profiles.first(), corpus.sketches.first()
     noted = {name: getattr(profile, name) for name in ("period_from", "period_to", "sensitive")} \
         if profile else None  # fmt: skip
     forms = {
@@ -232,7 +232,8 @@ def _page(request: HttpRequest, corpus: Corpus, **shown: Any) -> HttpResponse:
         "sensitive": [Sensitive(code).label for code in profile.sensitive] if profile else [],
         "sources": corpora.sources(corpus),
         "limits": corpora.strictest(corpus),
-        "sketch": corpus.sketches.first(),
+        "sketch": sketch,
+        "root": corpus.merkle_root or (sketch.merkle_root if sketch else ""),
         "overlaps": selected.overlaps(corpus, of_others=False),
         "signals": corpus.signals.all(),
         "contradictions": selected.contradictions(corpus),

@@ -17,7 +17,7 @@ from governance.errors import GovernanceError
 from governance.models import Expert, LegalHold, Withdrawal
 from governance.services import effects, holds
 from governance.vocabulary import ExpertState, Instrument, Role
-from web import access
+from web import access, stepup
 from web.ui import forms
 from web.ui.forms.effects import EffectForm, HoldForm
 
@@ -67,6 +67,7 @@ def _holds(expert: Expert) -> QuerySet[LegalHold]:
 
 @access.staff_page(Role.LEGAL)
 @require_POST
+@stepup.required
 def put_into_effect(request: HttpRequest, name: str) -> HttpResponseBase:
     """Put an instrument on the expert, in the reach that was chosen."""
     expert = access.expert_for(request, name, or_staff=(Role.LEGAL,))
@@ -106,6 +107,7 @@ def request_hold(request: HttpRequest, name: str) -> HttpResponseBase:
 
 @access.staff_page(Role.LEGAL)
 @require_POST
+@stepup.required
 def decide_hold(request: HttpRequest, identity: UUID, verb: str) -> HttpResponseBase:
     """Approve, refuse or lift a hold."""
     hold = LegalHold.objects.select_related("expert").filter(pk=identity).first()

@@ -18,6 +18,7 @@ from governance.models import (
     Expert,
     Licence,
 )
+from governance.selectors import corpora
 from governance.services import licences
 from governance.services import terms as terms_of
 from governance.vocabulary import (
@@ -58,6 +59,7 @@ def _licence_page(
         ).exists(),
         "is_over": not _not_over(now).filter(pk=licence.pk).exists(),
         "end_form": end_form,
+        "not_cleared": corpora.not_cleared_by(licence.corpus),
     }
     status = forms.status_of(end_form)
     return render(request, "legal/licence.html", context, status=status)

@@ -28,11 +28,11 @@ class LicenceFilter(django_filters.FilterSet):
         label="Now", choices=_STANDINGS, empty_label="Any", method="standing_so"
     )
     owner = django_filters.ModelChoiceFilter(
-        field_name="corpus__owner", queryset=DataOwner.objects.all(), to_field_name="slug",
-        empty_label="Any",
+        label="Owner", field_name="corpus__owner", queryset=DataOwner.objects.all(),
+        to_field_name="slug", empty_label="Any",
     )  # fmt: skip
     purpose = django_filters.ChoiceFilter(
-        choices=Purpose.choices(), empty_label="Any", method="covering"
+        label="Purpose", choices=Purpose.choices(), empty_label="Any", method="covering"
     )
     ends_within = django_filters.ChoiceFilter(
         label="Ends within", choices=[("7", "7 days"), ("30", "30 days"), ("90", "90 days")],
