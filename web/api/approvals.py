@@ -44,10 +44,12 @@ class StepSerializer(serializers.ModelSerializer[ApprovalStep]):
 class ActSerializer(serializers.ModelSerializer[ApprovalAct]):
     """What one person did with a request. `actor` is null for the system."""
 
-    actor = serializers.CharField(source="actor.email", default=None, read_only=True)
-    on_behalf_of = serializers.CharField(source="on_behalf_of.email", default=None, read_only=True)
-    delegate = serializers.CharField(source="delegate.email", default=None, read_only=True)
-    document = serializers.CharField(source="document_id", default=None, read_only=True)
+    actor = serializers.CharField(source="actor.email", allow_null=True, read_only=True)
+    on_behalf_of = serializers.CharField(
+        source="on_behalf_of.email", allow_null=True, read_only=True
+    )
+    delegate = serializers.CharField(source="delegate.email", allow_null=True, read_only=True)
+    document = serializers.CharField(source="document_id", allow_null=True, read_only=True)
     is_rule = serializers.BooleanField(source="actor.is_bot", default=False, read_only=True)
 
     class Meta:
@@ -61,7 +63,7 @@ class ActSerializer(serializers.ModelSerializer[ApprovalAct]):
 class ApprovalSerializer(serializers.ModelSerializer[ApprovalRequest]):
     """A request, bound to `digest`, which is over `content`."""
 
-    owner = serializers.CharField(source="owner.slug", default=None, read_only=True)
+    owner = serializers.CharField(source="owner.slug", allow_null=True, read_only=True)
     requested_by = serializers.CharField(source="requested_by.email", read_only=True)
     steps = StepSerializer(many=True, read_only=True)
     acts = ActSerializer(many=True, read_only=True)

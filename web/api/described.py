@@ -85,10 +85,13 @@ def manners(result: Any, **_: Any) -> Any:
 
 
 def _let_blank(part: Any) -> None:
-    """Let a pattern made for what is not blank allow what is, where blank is the default."""
+    """Let a pattern or format made for what is not blank allow blank, where that is the default."""
     if isinstance(part, dict):
         if part.get("default") == "" and isinstance(part.get("pattern"), str):
             part["pattern"] = f"^$|{part['pattern']}"
+        if part.get("default") == "" and "format" in part:
+            filled = {name: part.pop(name) for name in ("type", "format")}
+            part["oneOf"] = [filled, {"type": "string", "maxLength": 0}]
         for each in part.values():
             _let_blank(each)
     elif isinstance(part, list):

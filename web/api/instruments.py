@@ -11,12 +11,13 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from governance.models import Ending, Expert, LegalHold, Licence
+from governance.models import Expert, LegalHold, Licence
 from governance.selectors.due import due_board
 from governance.services import effects, experts, holds
 from governance.vocabulary import Instrument, Role
 from web import access, stepup
 from web.api.room import Room, one, shown
+from web.api.serializers import EndingSerializer
 
 _STAFF = (Role.LEGAL, Role.ENGINEER)
 _HOLD_ACTS = {"approve": holds.approve, "refuse": holds.refuse, "lift": holds.lift}
@@ -39,20 +40,6 @@ class InstrumentSerializer(ReachSerializer):
     """One of the six instruments, put on an expert."""
 
     instrument = serializers.ChoiceField(choices=Instrument.choices())
-
-
-class EndingSerializer(serializers.ModelSerializer[Ending]):
-    """A legal act. `erases` says whether bytes go; to disable is not to erase."""
-
-    expert = serializers.SlugRelatedField[Expert](slug_field="name", read_only=True)
-    licence = serializers.SlugRelatedField[Licence](slug_field="reference", read_only=True)
-
-    class Meta:
-        model = Ending
-        fields: ClassVar[list[str]] = [
-            "id", "instrument", "expert", "licence", "purposes", "consumers", "erases", "lifts",
-            "effective_at", "wind_down_until", "wind_down_consumers", "recorded_at", "reason",
-        ]  # fmt: skip
 
 
 class AffectedSerializer(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import QuerySet
@@ -315,9 +315,9 @@ def _instant(text: str) -> datetime | None:
     try:
         # A plus in a query reads as a space, and an offset begins with one.
         at = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return at if at.tzinfo is not None else None
 
 
 def _in_words(corpus: Corpus | None, terms: licences.Terms) -> Response:

@@ -27,7 +27,7 @@ class DutySerializer(serializers.ModelSerializer[Duty]):
 
     owner = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
     licence = serializers.SlugRelatedField[Any](slug_field="reference", read_only=True)
-    expert = serializers.SlugRelatedField[Any](slug_field="name", read_only=True)
+    expert = serializers.SlugRelatedField[Any](slug_field="name", read_only=True, allow_null=True)
     state = serializers.SerializerMethodField()
 
     class Meta:
@@ -120,7 +120,7 @@ class IssueStatement(serializers.Serializer[Any]):
     month = serializers.DateField(input_formats=["%Y-%m"], help_text="YYYY-MM")
 
 
-class Remark(serializers.Serializer[Any]):
+class WriteRemark(serializers.Serializer[Any]):
     """Owners dispute or comment, legal staff answer or settle."""
 
     kind = serializers.ChoiceField(choices=RemarkKind.choices())
@@ -199,11 +199,11 @@ class StatementRows(Room):
 class StatementRemarks(Room):
     """Dispute or comment a statement (its owner), answer or settle a dispute (legal staff)."""
 
-    @extend_schema(request=Remark, responses={201: StatementSerializer})
+    @extend_schema(request=WriteRemark, responses={201: StatementSerializer})
     def post(self, request: Request, identity: str) -> Response:
         statement = one(_statements(self), pk=identity)
         by = access.person(self.asking).account
-        statements.remark(statement, **self.given(Remark), by=by, at=timezone.now())
+        statements.remark(statement, **self.given(WriteRemark), by=by, at=timezone.now())
         return shown(StatementSerializer, one(_statements(self), pk=identity), new=True)
 
 

@@ -42,8 +42,12 @@ class NoticeSerializer(serializers.ModelSerializer[Notice]):
 class EndpointSerializer(serializers.ModelSerializer[WebhookEndpoint]):
     """An address that is told. Its secret is in the answer when it is made or changed, only."""
 
-    owner = serializers.SlugRelatedField[DataOwner](slug_field="slug", read_only=True)
-    consumer = serializers.SlugRelatedField[Consumer](slug_field="slug", read_only=True)
+    owner = serializers.SlugRelatedField[DataOwner](
+        slug_field="slug", read_only=True, allow_null=True
+    )
+    consumer = serializers.SlugRelatedField[Consumer](
+        slug_field="slug", read_only=True, allow_null=True
+    )
 
     class Meta:
         model = WebhookEndpoint
@@ -54,16 +58,12 @@ class EndpointSerializer(serializers.ModelSerializer[WebhookEndpoint]):
 
 
 class EndpointWithSecretSerializer(EndpointSerializer):
-    """An endpoint with its secret, this once."""
+    """An endpoint with its secret, where this answer is the one time it is shown."""
 
-    secret = serializers.SerializerMethodField()
+    secret = serializers.CharField(allow_null=True, help_text="what signatures are checked with")
 
     class Meta(EndpointSerializer.Meta):
         fields: ClassVar[list[str]] = [*EndpointSerializer.Meta.fields, "secret"]
-
-    def get_secret(self, endpoint: WebhookEndpoint) -> str:
-        """What signatures are checked with."""
-        return webhooks.secret_of(endpoint)
 
 
 class CreateEndpoint(serializers.Serializer[Any]):
@@ -146,14 +146,19 @@ class Webhooks(Room, ListAPIView[WebhookEndpoint]):
         endpoint = webhooks.create(
             given["url"], kinds=given["kinds"], **parties, by=by, at=timezone.now()
         )
-        body = EndpointWithSecretSerializer(endpoint).data
-        return Response(body, status=status.HTTP_201_CREATED, headers={"Cache-Control": "no-store"})
+        return _with_secret(endpoint, status.HTTP_201_CREATED)
+
+
+def _with_secret(endpoint: WebhookEndpoint, code: int) -> Response:
+    body = {**EndpointSerializer(endpoint).data, "secret": webhooks.secret_of(endpoint)}
+    return Response(body, status=code, headers={"Cache-Control": "no-store"})
 
 
 class WebhookAct(Room):
     """Send a test message, change the secret (it is in the answer), or disable an endpoint."""
 
     @extend_schema(
+        operation_id="v1_webhooks_act",
         parameters=[OpenApiParameter("verb", str, "path", enum=list(_ACTS))],
         request=None,
         responses=EndpointWithSecretSerializer,
@@ -163,9 +168,9 @@ class WebhookAct(Room):
         by = access.person(self.asking).account
         _ACTS[verb](endpoint, by=by, at=timezone.now())
         endpoint.refresh_from_db()
-        is_secret = verb == "secret"
-        serializer = EndpointWithSecretSerializer if is_secret else EndpointSerializer
-        return Response(serializer(endpoint).data)
+        if verb == "secret":
+            return _with_secret(endpoint, status.HTTP_200_OK)
+        return Response({**EndpointSerializer(endpoint).data, "secret": None})
 
 
 class WebhookMessages(Room, ListAPIView[WebhookDelivery]):

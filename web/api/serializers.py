@@ -18,6 +18,7 @@ from governance.models import (
     ExpertRevision,
     Finding,
     FollowUp,
+    Licence,
     RunnerLease,
     Withdrawal,
 )
@@ -84,11 +85,21 @@ class CorpusSerializer(serializers.ModelSerializer[Corpus]):
 
 
 class EndingSerializer(serializers.ModelSerializer[Ending]):
-    """A legal act that ended or paused something."""
+    """A legal act. `erases` says whether bytes go; to disable is not to erase."""
+
+    expert = serializers.SlugRelatedField[Expert](
+        slug_field="name", read_only=True, allow_null=True
+    )
+    licence = serializers.SlugRelatedField[Licence](
+        slug_field="reference", read_only=True, allow_null=True
+    )
 
     class Meta:
         model = Ending
-        fields: ClassVar[list[str]] = ["id", "instrument", "reason", "effective_at", "recorded_at"]
+        fields: ClassVar[list[str]] = [
+            "id", "instrument", "expert", "licence", "purposes", "consumers", "erases", "lifts",
+            "effective_at", "wind_down_until", "wind_down_consumers", "recorded_at", "reason",
+        ]  # fmt: skip
 
 
 class FindingSerializer(serializers.ModelSerializer[Finding]):
@@ -158,7 +169,9 @@ class RunSerializer(serializers.ModelSerializer[FollowUp]):
 class RunnerSerializer(serializers.ModelSerializer[RunnerLease]):
     """One life of one runner."""
 
-    loaded_build = serializers.SlugRelatedField[Build](slug_field="number", read_only=True)
+    loaded_build = serializers.SlugRelatedField[Build](
+        slug_field="number", read_only=True, allow_null=True
+    )
 
     class Meta:
         model = RunnerLease

@@ -225,7 +225,9 @@ class LicenceSerializer(serializers.ModelSerializer[Licence]):
     """One version of the terms for one corpus, every term of it."""
 
     corpus = serializers.SlugRelatedField[Corpus](slug_field="slug", read_only=True)
-    supersedes = serializers.SlugRelatedField[Licence](slug_field="reference", read_only=True)
+    supersedes = serializers.SlugRelatedField[Licence](
+        slug_field="reference", read_only=True, allow_null=True
+    )
     duties = DutyInput(many=True, read_only=True)
     endings = EndingSerializer(many=True, read_only=True)
     countersigned_at = serializers.SerializerMethodField()

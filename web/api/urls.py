@@ -19,6 +19,9 @@ from web.api import (
     problems,
 )
 
+# What `<uuid:identity>` takes, for addresses that end in one of several verbs.
+_IDENTITY = r"(?P<identity>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+
 v1 = [
     path("me", parties.Me.as_view()),
     path("approvals", approvals.Approvals.as_view()),
@@ -26,11 +29,11 @@ v1 = [
     path("approvals/waivers", approvals.WaiverRequests.as_view()),
     path("approvals/<uuid:identity>", approvals.OneApproval.as_view()),
     re_path(
-        r"^approvals/(?P<identity>[0-9a-f-]{36})/(?P<verb>approve|reject|return)$",
+        rf"^approvals/{_IDENTITY}/(?P<verb>approve|reject|return)$",
         approvals.ApprovalDecision.as_view(),
     ),
     re_path(
-        r"^approvals/(?P<identity>[0-9a-f-]{36})/(?P<verb>pause|resume|withdraw)$",
+        rf"^approvals/{_IDENTITY}/(?P<verb>pause|resume|withdraw)$",
         approvals.ApprovalMove.as_view(),
     ),
     path("approvals/<uuid:identity>/comments", approvals.ApprovalComments.as_view()),
@@ -79,7 +82,7 @@ v1 = [
     path("experts/<slug:name>/resume", instruments.ExpertResumption.as_view()),
     path("experts/<slug:name>/holds", instruments.ExpertHolds.as_view()),
     re_path(
-        r"^holds/(?P<identity>[0-9a-f-]{36})/(?P<verb>approve|refuse|lift)$",
+        rf"^holds/{_IDENTITY}/(?P<verb>approve|refuse|lift)$",
         instruments.HoldDecision.as_view(),
     ),
     path("licences/<slug:reference>/effect", instruments.LicenceEffect.as_view()),
@@ -88,7 +91,7 @@ v1 = [
     path("notices/read", notices.NoticesRead.as_view()),
     path("webhooks", notices.Webhooks.as_view()),
     re_path(
-        r"^webhooks/(?P<identity>[0-9a-f-]{36})/(?P<verb>test|secret|disable)$",
+        rf"^webhooks/{_IDENTITY}/(?P<verb>test|secret|disable)$",
         notices.WebhookAct.as_view(),
     ),
     path("webhooks/<uuid:identity>/messages", notices.WebhookMessages.as_view()),
@@ -96,7 +99,7 @@ v1 = [
     path("revisions", experts.Revisions.as_view()),
     path("revisions/<uuid:identity>/audit", experts.RevisionAudit.as_view()),
     re_path(
-        r"^revisions/(?P<identity>[0-9a-f-]{36})/"
+        rf"^revisions/{_IDENTITY}/"
         r"(?P<verb>request-activation|approve-activation|reject-activation)$",
         experts.RevisionActivation.as_view(),
     ),
