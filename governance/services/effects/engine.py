@@ -238,7 +238,9 @@ def lift_pause(
         key=lambda one: not Scope.of_ending(one).is_everything,
     )
     if not standing:
-        raise UnlawfulMove(f"expected {target} suspended, found it not suspended.")
+        raise UnlawfulMove(
+            f"expected {target} to be suspended, found that it is not. There is nothing to lift."
+        )
     held = capacities(by, _owner_id(standing[0]))
     is_owner = Capacity.OWNER in held
     own = [one for one in standing if _speaks(one, _owner_id(one)) == is_owner]

@@ -147,7 +147,7 @@ def test_a_licence_is_suspended_and_resumed(by):
     assert "Suspension lifted" in text_of(celia.get(f"{path}history/"))
     listed = celia.get("/legal/licences/").context["shown"].rows
     assert not any(row.standing for row in listed)
-    assert "expected a suspended licence" in text_of(celia.post(f"{path}resume/", follow=True))
+    assert "There is nothing to lift." in text_of(celia.post(f"{path}resume/", follow=True))
 
 
 def test_a_termination_waits_for_its_notice(by):
