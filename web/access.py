@@ -56,17 +56,24 @@ def person(request: HttpRequest) -> Person:
     account = request.user
     if not isinstance(account, Account) or not account.is_active:
         raise Http404
-    with tenancy.as_system():
-        held = list(Membership.objects.filter(account=account).values_list("role", "owner_id"))
-    found = Person(
+    tenancy.take(tenancy.SYSTEM)  # memberships tell whose rows are seen from here on
+    try:
+        found = _read(account)
+    except BaseException:
+        tenancy.leave()
+        raise
+    tenancy.take(tenancy.STAFF if found.has(*STAFF) else tenancy.of_owners(found.owner_ids))
+    request.reclaim_person = found  # type: ignore[attr-defined]
+    return found
+
+
+def _read(account: Account) -> Person:
+    held = list(Membership.objects.filter(account=account).values_list("role", "owner_id"))
+    return Person(
         account=account,
         roles=frozenset(Role(role) for role, _ in held),
         owner_ids=frozenset(owner_id for _, owner_id in held if owner_id is not None),
     )
-    request.reclaim_person = found  # type: ignore[attr-defined]
-    is_staff = found.has(*STAFF)
-    tenancy.take(tenancy.STAFF if is_staff else tenancy.of_owners(found.owner_ids))
-    return found
 
 
 class TenantEnds:

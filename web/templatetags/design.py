@@ -60,8 +60,7 @@ _TONES: Final[dict[str, Tone]] = {
     "claimed": "info",
     "done": "good",
     "cancelled": "neutral",
-    # duties and statements
-    "overdue": "stopped",
+    # statements
     "disputed": "stopped",
     "commented": "neutral",
     "answered": "waiting",
@@ -82,11 +81,19 @@ _TONES: Final[dict[str, Tone]] = {
     "revoke": "stopped",
     "invalidate": "stopped",
     # consent events
+    "deferred": "waiting",
+    "unknown": "neutral",
     "given": "good",
     "renewed": "good",
     "revoked": "stopped",
     "expired": "neutral",
     "invalidated": "stopped",
+    # owners, consumers, legal holds, messages
+    "prospect": "info",
+    "left": "neutral",
+    "in_force": "waiting",  # a hold: something waits for it
+    "lifted": "neutral",
+    "delivered": "good",
     # runners
     "serving": "good",
     "stale": "waiting",

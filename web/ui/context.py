@@ -13,6 +13,7 @@ from django.urls import reverse
 from governance.models import PolicySnapshot
 from governance.services import notices
 from governance.vocabulary import Role
+from web import access
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Approvals", "legal:approvals"),
     ),
     Role.AUDITOR: (
-        ("Corpora", "legal:corpora"),
-        ("Decisions", "legal:decisions"),
         ("Log", "legal:log"),
+        ("Decisions", "legal:decisions"),
+        ("Corpora", "legal:corpora"),
         ("Approvals", "legal:approvals"),
     ),
     Role.OWNER: (
@@ -74,7 +75,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     account = getattr(request, "user", None)
     if account is None or not account.is_authenticated:
         return {"nav_items": [], "role_label": "", "theme": theme, "policy_epoch": None}
-    roles = roles_of(account)
+    roles = roles_of(request)
     return {
         "nav_items": list(_visible(roles, request.path)),
         "role_label": ", ".join(role.label for role in roles),
@@ -85,10 +86,9 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def roles_of(account: Any) -> tuple[Role, ...]:
-    """The roles the account's memberships give, each once, in the order of the header."""
-    held = set(account.memberships.values_list("role", flat=True))
-    return tuple(role for role in _ITEMS if role in held)
+def roles_of(request: HttpRequest) -> tuple[Role, ...]:
+    """The roles whoever is asking holds, each once, in the order of the header."""
+    return tuple(role for role in _ITEMS if access.person(request).has(role))
 
 
 def first_page(roles: Sequence[Role]) -> str | None:

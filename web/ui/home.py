@@ -11,5 +11,5 @@ from web.ui.context import first_page, roles_of
 
 @access.signed_in_page
 def home(request: HttpRequest) -> HttpResponse:
-    url = first_page(roles_of(request.user))
+    url = first_page(roles_of(request))
     return redirect(url) if url else render(request, "home_without_role.html")

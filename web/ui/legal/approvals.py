@@ -65,7 +65,9 @@ def approvals_page(request: HttpRequest) -> HttpResponse:
     is_overdue_only = request.GET.get("overdue") == "1"
     if is_overdue_only:
         rows = rows.filter(due_at__lt=now, paused_at=None, state=ApprovalState.OPEN)
-    decided = Paginator(board.decided(rows), ROWS_A_PAGE).get_page(request.GET.get("page"))
+    decided = Paginator(board.decided(rows).prefetch_related(None), ROWS_A_PAGE).get_page(
+        request.GET.get("page")
+    )
     context = {
         "board": board.board(account, at=now, rows=rows),
         "decided": decided,
