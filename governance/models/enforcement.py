@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.fields.json import KT
 
-from governance.models.columns import append_only, identity, instant, sha256
+from governance.models.columns import append_only, identity, instant, sha256, words
 from governance.models.experts import Build, Expert
 from governance.models.licences import Ending
 from governance.vocabulary import Instrument, QuiescedBy
@@ -119,7 +119,8 @@ class DecisionRecord(models.Model):
     """Why one request was permitted or denied, in OPA's field names. Append-only, no prompts.
 
     `erased` and `masked` are JSON pointers: what was left out of `input` and what is kept only in
-    part. `metrics` holds nanoseconds.
+    part. `metrics` holds nanoseconds. `experts` names all that `result` speaks of; the database
+    derives it, so that it can say how common a name is and find even a rare one at once.
     """
 
     decision_id = identity()
@@ -129,6 +130,7 @@ class DecisionRecord(models.Model):
     path = models.CharField(max_length=100)
     input = models.JSONField()
     result = models.JSONField()
+    experts = words()
     requested_by = models.CharField(max_length=100)
     policy_epoch = models.PositiveBigIntegerField()
     erased = models.JSONField(default=list)
@@ -137,12 +139,27 @@ class DecisionRecord(models.Model):
 
     class Meta:
         ordering = ("-timestamp",)
-        triggers = append_only("decision_record")
+        triggers = [
+            *append_only("decision_record"),
+            pgtrigger.Trigger(
+                name="decision_record_names_its_experts",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert,
+                func="""
+                    NEW.experts := ARRAY(
+                        SELECT jsonb_array_elements_text(NEW.result -> 'allowed')
+                        UNION SELECT jsonb_object_keys(NEW.result -> 'denied')
+                    );
+                    RETURN NEW;
+                """,
+            ),
+        ]
         indexes = [
-            models.Index(fields=["-timestamp"]),
+            models.Index(fields=["-timestamp", "decision_id"], name="decision_by_time"),
             models.Index(KT("input__consumer"), F("timestamp").desc(), name="decision_by_consumer"),
+            models.Index(KT("input__purpose"), F("timestamp").desc(), name="decision_by_purpose"),
             models.Index(fields=["policy_epoch", "-timestamp"]),
-            GinIndex(fields=["result"]),
+            GinIndex(fields=["experts"], name="decision_by_expert"),
         ]
 
     def __str__(self) -> str:

@@ -129,15 +129,13 @@ def recorded(
 ) -> QuerySet[DecisionRecord]:
     """Decisions, newest first. `expert` finds those that allowed or denied it by name."""
     found = DecisionRecord.objects.order_by("-timestamp", "decision_id")
+    # As text, so that the indexes over consumer or purpose and time serve it.
     if consumer:
-        # As text, so that the index over consumers and time serves it.
         found = found.alias(consumer=KT("input__consumer")).filter(consumer=consumer)
     if purpose:
-        found = found.filter(input__purpose=purpose)
+        found = found.alias(purpose=KT("input__purpose")).filter(purpose=purpose)
     if expert:
-        found = found.filter(result__allowed__contains=[expert]) | found.filter(
-            result__denied__has_key=expert
-        )
+        found = found.filter(experts__contains=[expert])
     if policy_epoch is not None:
         found = found.filter(policy_epoch=policy_epoch)
     if since is not None:
