@@ -250,7 +250,9 @@ def _check_may_stand(expert: Expert, licence: Licence) -> None:
         )
 
 
-def _open_record(expert: Expert, licence: Licence, kinds: tuple[ConsentEventKind, ...]) -> ConsentRecord | None:
+def _open_record(
+    expert: Expert, licence: Licence, kinds: tuple[ConsentEventKind, ...]
+) -> ConsentRecord | None:
     """The newest record of the two that is in one of these states, or None."""
     rows = with_state(ConsentRecord.objects.filter(expert=expert, licence=licence))
     rows = rows.filter(stands_as__in=kinds).order_by("-created_at", "-id")

@@ -141,7 +141,7 @@ def test_no_document_breaks_the_validator(value):
 def test_a_consent_given_through_the_services_says_all_it_must(record):
     body = consent.receipt(record)
     assert consent.faults(body) == ()
-    assert body["notice"]["text"].startswith("May")
+    assert body["notice"]["text"].startswith("Code texts of Alder Press. May train an expert.")
     assert body["events"][0]["entity"] == "owner:alder-press"
     assert record.record_digest == consent.digest_of(record)
 
