@@ -30,6 +30,17 @@ from governance.vocabulary import ApprovalKind, ApprovalRule, ApprovalState, Rol
 from web import access, approving, stepup
 from web.api.room import Room, one, shown
 
+_DECISIONS: dict[str, Callable[..., object]] = {
+    "approve": signoffs.approve,
+    "reject": signoffs.reject,
+    "return": signoffs.send_back,
+}
+_MOVES: dict[str, Callable[..., object]] = {
+    "pause": approvals.pause,
+    "resume": approvals.resume,
+    "withdraw": signoffs.take_back,
+}
+
 
 class StepSerializer(serializers.ModelSerializer[ApprovalStep]):
     """One step of a request's round."""
@@ -267,49 +278,27 @@ class OneApproval(Room):
         return shown(ApprovalSerializer, one(_rows(), pk=identity))
 
 
-class ApprovalDecision(Room):
-    """Approve, reject or return for change; never one's own request, nor one person twice."""
+class ApprovalVerb(Room):
+    """Approve, reject or return for change; pause or resume its clock; take one's own back.
+
+    Nobody decides their own request, nor a second step of one.
+    """
 
     @extend_schema(
-        operation_id="v1_approvals_decide",
-        parameters=[OpenApiParameter("verb", str, "path", enum=["approve", "reject", "return"])],
+        operation_id="v1_approvals_act",
+        parameters=[OpenApiParameter("verb", str, "path", enum=[*_DECISIONS, *_MOVES])],
         request=Words,
         responses=ApprovalSerializer,
     )
     def post(self, request: Request, identity: str, verb: str) -> Response:
         found = approving.request_for(self.asking, identity)
-        by = approving.decider(self.asking, found)
-        stepup.check_rest(request)
-        words = self.given(Words)["words"]
-        act = {
-            "approve": signoffs.approve,
-            "reject": signoffs.reject,
-            "return": signoffs.send_back,
-        }[verb]
-        act(found, by=by, at=timezone.now(), words=words)
-        return shown(ApprovalSerializer, one(_rows(), pk=identity))
-
-
-class ApprovalMove(Room):
-    """Stop its clock, let it go on, or take one's own request back."""
-
-    @extend_schema(
-        operation_id="v1_approvals_move",
-        parameters=[OpenApiParameter("verb", str, "path", enum=["pause", "resume", "withdraw"])],
-        request=Words,
-        responses=ApprovalSerializer,
-    )
-    def post(self, request: Request, identity: str, verb: str) -> Response:
-        by = access.staff(self.asking, Role.LEGAL, Role.ENGINEER)
-        found = approving.request_for(self.asking, identity)
-        words = self.given(Words)["words"]
-        acts: dict[str, Callable[..., object]] = {
-            "pause": approvals.pause,
-            "resume": approvals.resume,
-            "withdraw": signoffs.take_back,
-        }
-        act = acts[verb]
-        act(found, by=by, at=timezone.now(), words=words)
+        if verb in _DECISIONS:
+            by = approving.decider(self.asking, found)
+            stepup.check_rest(request)
+        else:
+            by = access.staff(self.asking, Role.LEGAL, Role.ENGINEER)
+        act = {**_DECISIONS, **_MOVES}[verb]
+        act(found, by=by, at=timezone.now(), words=self.given(Words)["words"])
         return shown(ApprovalSerializer, one(_rows(), pk=identity))
 
 

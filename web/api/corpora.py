@@ -59,11 +59,13 @@ class ProfileSerializer(serializers.ModelSerializer[CorpusProfile]):
     sensitive = serializers.ListField(
         child=serializers.ChoiceField(choices=Sensitive.choices()), default=list
     )
+    noted_at = serializers.DateTimeField(
+        read_only=True, allow_null=True, help_text="null: nothing has been noted"
+    )
 
     class Meta:
         model = CorpusProfile
         fields: ClassVar[list[str]] = ["period_from", "period_to", "sensitive", "noted_at"]
-        read_only_fields: ClassVar[list[str]] = ["noted_at"]
 
 
 class SketchSerializer(serializers.ModelSerializer[CorpusSketch]):
@@ -195,7 +197,7 @@ class CorpusProfiles(CorpusRoom):
     @extend_schema(operation_id="v1_corpora_profile", responses=ProfileSerializer)
     def get(self, request: Request, slug: str) -> Response:
         row = self.seen(slug).profiles.first()
-        return Response(ProfileSerializer(row).data if row else {"sensitive": []})
+        return shown(ProfileSerializer, row or CorpusProfile(sensitive=[], noted_at=None))
 
     @extend_schema(request=ProfileSerializer, responses={201: ProfileSerializer})
     def post(self, request: Request, slug: str) -> Response:

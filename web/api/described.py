@@ -30,6 +30,7 @@ _REFUSALS: Final = {
     "404": "No such thing for this person.",
     "405": "Not a method of this address.",
     "406": "No such form of answer.",
+    "422": "What is asked for names something unknown or would be unlawful.",
     "429": "Asked too often; Retry-After says when to come back.",
 }
 _OF_CHANGES: Final = {
@@ -37,7 +38,7 @@ _OF_CHANGES: Final = {
     "412": "The thing is not the version in If-Match any more.",
     "413": "More bytes than are taken.",
     "415": "Not a form of request that is taken.",
-    "422": "The act would be unlawful as asked, or the Idempotency-Key stood for another request.",
+    "422": "It would be unlawful as asked, or the Idempotency-Key stood for another request.",
 }
 _REPEATS: Final = {
     "name": "Idempotency-Key",

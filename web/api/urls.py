@@ -29,12 +29,8 @@ v1 = [
     path("approvals/waivers", approvals.WaiverRequests.as_view()),
     path("approvals/<uuid:identity>", approvals.OneApproval.as_view()),
     re_path(
-        rf"^approvals/{_IDENTITY}/(?P<verb>approve|reject|return)$",
-        approvals.ApprovalDecision.as_view(),
-    ),
-    re_path(
-        rf"^approvals/{_IDENTITY}/(?P<verb>pause|resume|withdraw)$",
-        approvals.ApprovalMove.as_view(),
+        rf"^approvals/{_IDENTITY}/(?P<verb>approve|reject|return|pause|resume|withdraw)$",
+        approvals.ApprovalVerb.as_view(),
     ),
     path("approvals/<uuid:identity>/comments", approvals.ApprovalComments.as_view()),
     path("approvals/<uuid:identity>/attachments", approvals.ApprovalAttachments.as_view()),
