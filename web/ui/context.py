@@ -28,17 +28,18 @@ class NavItem:
 # (label, name of the route). The order is the order of the header.
 _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
     Role.LEGAL: (
+        ("Home", "legal:home"),
         ("Owners", "legal:owners"),
-        ("Licences", "legal:licences"),
         ("Corpora", "legal:corpora"),
-        ("Exchange", "legal:exchange"),
-        ("Consumers", "legal:consumers"),
-        ("Consents", "legal:consents"),
+        ("Licences", "legal:licences"),
         ("Approvals", "legal:approvals"),
         ("Due", "legal:due"),
+        ("Consumers", "legal:consumers"),
+        ("Consents", "legal:consents"),
         ("Duties", "legal:duties"),
         ("Statements", "legal:statements"),
         ("Decisions", "legal:decisions"),
+        ("Exchange", "legal:exchange"),
         ("Staff", "legal:staff"),
         ("Log", "legal:log"),
     ),
@@ -66,6 +67,8 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
     ),
 }
 _FOR_ALL: Final = (("API docs", "api-docs"),)
+IN_THE_BAR: Final = 7
+"""So many entries stand in the header; the others are one step away, under “More”."""
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
@@ -76,8 +79,12 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     if account is None or not account.is_authenticated:
         return {"nav_items": [], "role_label": "", "theme": theme, "policy_epoch": None}
     roles = roles_of(request)
+    entries = list(_visible(roles, request.path))
     return {
-        "nav_items": list(_visible(roles, request.path)),
+        "nav_items": entries,
+        "nav_bar": entries[:IN_THE_BAR],
+        "nav_more": entries[IN_THE_BAR:],
+        "nav_more_here": next((one for one in entries[IN_THE_BAR:] if one.is_current), None),
         "role_label": ", ".join(role.label for role in roles),
         "theme": theme,
         "policy_epoch": _policy_epoch(),

@@ -40,7 +40,9 @@ def experts_page(request: HttpRequest) -> HttpResponse:
     """Each of the owner's experts with state, use and money so far."""
     owners = access.owners_of(request)
     rows = selectors.owner_experts(owners, at=timezone.now())
-    return render(request, "owner/experts.html", {"rows": rows, "owners": owners})
+    to_sign = owner_licences.to_countersign(request)
+    context = {"rows": rows, "owners": owners, "to_sign": to_sign}
+    return render(request, "owner/experts.html", context)
 
 
 @access.owner_page

@@ -37,6 +37,13 @@ def licences_page(request: HttpRequest) -> HttpResponse:
     return render(request, "owner/licences.html", context)
 
 
+def to_countersign(request: HttpRequest) -> QuerySet[Licence]:
+    """Approved licences that wait for the owner's own yes before they are in force."""
+    return _rows(request).filter(
+        state=LicenceState.APPROVED, needs_countersignature=True, countersignature=None
+    )
+
+
 @contracts.framing
 @access.owner_page
 def licence_page(request: HttpRequest, reference: str) -> HttpResponse:

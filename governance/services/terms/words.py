@@ -64,7 +64,8 @@ def plain_words(licence: Licence) -> str:
 
 def words_of(corpus: Corpus | None, terms: Terms) -> str:
     """The same for terms that are no licence yet; without a corpus its name is left out."""
-    named = [f"{corpus.title} of {corpus.owner.legal_name}."] if corpus is not None else []
+    owner = "" if corpus is None else corpus.owner.legal_name.removesuffix(".")
+    named = [] if corpus is None else [f"{corpus.title} of {owner}."]
     return " ".join([*named, *(sentence.text for sentence in sentences(terms))])
 
 

@@ -11,6 +11,7 @@ ALDER = ("ada",)
 EVERYONE = ("ada", "bela", "cato", "celia", "edda", "aude", "mallory")
 
 PAGES = {
+    "/legal/": LEGAL,
     "/legal/owners/": LEGAL,
     "/legal/owners/alder-press/": LEGAL,
     "/legal/licences/": LEGAL,
@@ -120,7 +121,7 @@ def test_what_was_pressed_while_logged_out_leads_home_after_the_log_in(by):
 @pytest.mark.parametrize(
     ("name", "url"),
     [
-        ("cato", "/legal/owners/"),
+        ("cato", "/legal/"),
         ("edda", "/engineer/experts/"),
         ("aude", "/legal/log/"),
         ("ada", "/owner/"),

@@ -31,11 +31,11 @@ DUTY_ROWS = range(1, 6)
 USE_LABELS = {
     Use.TRAIN: "Train an expert",
     Use.ANSWER: "Answer requests",
-    Use.MERGE: "Merge into a build",
-    Use.AUDIT: "Audit",
-    Use.TUNE_ROUTER: "Tune the router on samples",
-    Use.QUANTISE: "Quantise",
-    Use.DISTIL: "Distil into other weights",
+    Use.MERGE: "Merge into the model that serves",
+    Use.AUDIT: "Audit for memorised text",
+    Use.TUNE_ROUTER: "Tune on samples which expert answers",
+    Use.QUANTISE: "Quantise (keep in fewer bits)",
+    Use.DISTIL: "Distil into another model",
     Use.FINE_TUNE: "Fine-tune further",
     Use.REDISTRIBUTE: "Redistribute the weights",
 }
@@ -118,8 +118,8 @@ class LicenceForm(forms.Form):
         help_text="Its digest. Empty: any revision.",
     )  # fmt: skip
     max_extraction_rate = forms.FloatField(
-        label="Highest extraction rate served", initial=0.01, min_value=0, max_value=1,
-        help_text="A share: 0.01 is one passage in a hundred.",
+        label="Highest extraction rate", initial=0.01, min_value=0, max_value=1,
+        help_text="Of passages an audit gets out verbatim: 0.01 is one in a hundred.",
     )  # fmt: skip
 
     consumers = _consumers("Only for these consumers", "Choose none to allow any.")
@@ -194,6 +194,7 @@ class LicenceForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["corpus"].empty_label = "Choose a corpus"  # type: ignore[attr-defined]
         actions = [("", "None"), *DutyAction.choices()]
         for row in DUTY_ROWS:
             self.fields[f"duty_{row}_action"] = forms.ChoiceField(

@@ -1,4 +1,4 @@
-"""Pages of legal staff: owners, licences, consumers, approvals, what is due, the log."""
+"""Pages of legal staff: home, owners, licences, consumers, approvals, what is due, the log."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from web.ui.legal import (
     decisions,
     due,
     exchange,
+    home,
     instruments,
     licences,
     log,
@@ -21,6 +22,7 @@ from web.ui.legal import (
 
 app_name = "legal"
 urlpatterns = [
+    *home.urlpatterns,
     *owners.urlpatterns,
     *corpora.urlpatterns,
     *exchange.urlpatterns,

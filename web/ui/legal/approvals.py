@@ -123,7 +123,10 @@ def _subject(request: ApprovalRequest) -> dict[str, Any]:
         case ApprovalKind.LICENCE:
             rows = Licence.objects.select_related("corpus__owner", "supersedes")
             licence = rows.filter(pk=request.subject_id).first()
-            return {"licence": licence, "words": licences.plain_words(licence) if licence else ""}
+            if licence is None:
+                return {}
+            words, is_read = licences.plain_words(licence), licences.contract_is_confirmed(licence)
+            return {"licence": licence, "words": words, "waits_for_reader": not is_read}
         case ApprovalKind.ACTIVATION | ApprovalKind.WAIVER:
             revisions = ExpertRevision.objects.select_related("expert__owner", "anchor")
             revision = revisions.filter(pk=request.subject_id).first()

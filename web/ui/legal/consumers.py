@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from django.contrib import messages
-from django.core.paginator import Paginator
-from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -20,12 +16,10 @@ from governance.models import ApiKey, Consumer
 from governance.selectors.reach import reach_of
 from governance.services import consumers, snapshots
 from governance.services.consumers.register import FACTS
-from governance.vocabulary import ConsumerStatus, Purpose, Role
+from governance.vocabulary import ConsumerStatus, Role
 from web import access, stepup
 from web.ui import forms
-
-ROWS_A_PAGE = 25
-_STANDINGS = (("open", "Open"), ("revoked", "Revoked"), ("ended", "Ended"), ("unused", "Unused"))
+from web.ui.lists.parties import CONSUMERS, KEYS
 
 
 @access.staff_page(Role.LEGAL)
@@ -38,49 +32,15 @@ def consumers_page(request: HttpRequest) -> HttpResponse:
             consumer = consumers.register(**form.cleaned_data, by=by, at=timezone.now())
             messages.success(request, f"{consumer} is registered. Issue its key next.")
             return redirect("legal:consumer", consumer.slug)
-    is_open = Q(api_keys__revoked_at=None)
-    rows = Consumer.objects.annotate(key_count=Count("api_keys", filter=is_open)).order_by("name")
-    wanted = request.GET.get("find", "").strip()
-    if wanted:
-        rows = rows.filter(Q(name__icontains=wanted) | Q(slug__icontains=wanted))
-    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, "form": form, "wanted": wanted}
+    context = {"shown": CONSUMERS.shown(request), "form": form}
     return render(request, "legal/consumers.html", context, status=forms.status_of(form))
 
 
 @access.staff_page(Role.LEGAL)
 def keys_page(request: HttpRequest) -> HttpResponse:
     """Every key of every consumer, by standing and purpose."""
-    now, standing = timezone.now(), request.GET.get("standing", "")
-    rows = _standing_as(ApiKey.objects.select_related("consumer"), standing, now)
-    purpose = request.GET.get("purpose", "")
-    if purpose in set(Purpose):
-        rows = rows.filter(purposes__contains=[purpose])
-    page = Paginator(rows.order_by("-issued_at"), ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {
-        "page": page,
-        "standing": standing,
-        "standings": _STANDINGS,
-        "purpose": purpose,
-        "purposes": Purpose.choices(),
-        "now": now,
-    }
+    context = {"shown": KEYS.shown(request), "now": timezone.now()}
     return render(request, "legal/keys.html", context)
-
-
-def _standing_as(rows: QuerySet[ApiKey], standing: str, at: datetime) -> QuerySet[ApiKey]:
-    is_open = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=at))
-    match standing:
-        case "open":
-            return rows.filter(is_open)
-        case "revoked":
-            return rows.exclude(revoked_at=None)
-        case "ended":
-            return rows.filter(revoked_at=None, expires_at__lte=at)
-        case "unused":
-            return rows.filter(is_open, last_used_at=None)
-        case _:
-            return rows
 
 
 @access.staff_page(Role.LEGAL)

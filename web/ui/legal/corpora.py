@@ -6,9 +6,7 @@ from typing import Any
 
 from django import forms as django_forms
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -26,25 +24,14 @@ from governance.vocabulary import Role, Sensitive
 from web import access
 from web.ui.forms.corpora import ManifestForm, ProfileForm, SignalForm, SketchForm, SourceForm
 from web.ui.forms.fields import refusals_shown, status_of
-from web.ui.legal.rows import ROWS_A_PAGE, listed
+from web.ui.legal.rows import listed
+from web.ui.lists.corpora import CORPORA, READERS
 
-_READERS = (Role.LEGAL, Role.AUDITOR)
 
-
-@access.staff_page(*_READERS)
+@access.staff_page(*READERS)
 def corpora_page(request: HttpRequest) -> HttpResponse:
     """Every corpus, with how much is known of it."""
-    rows = Corpus.objects.select_related("owner").annotate(
-        licence_count=Count("licences", distinct=True),
-        sketch_count=Count("sketches", distinct=True),
-        reserved_count=Count("signals", filter=Q(signals__reserves=True), distinct=True),
-    )
-    wanted = request.GET.get("find", "").strip()
-    if wanted:
-        found = Q(title__icontains=wanted) | Q(slug__icontains=wanted)
-        rows = rows.filter(found | Q(owner__legal_name__icontains=wanted))
-    page = Paginator(rows.order_by("title"), ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, "wanted": wanted, "may_change": _may_change(request)}
+    context = {"shown": CORPORA.shown(request), "may_change": _may_change(request)}
     return render(request, "legal/corpora.html", context)
 
 
@@ -114,7 +101,7 @@ def _slug(text: str) -> str:
         raise InvalidTerms(message, fields={"manifest": message.capitalize()}) from error
 
 
-@access.staff_page(*_READERS)
+@access.staff_page(*READERS)
 def corpus_page(request: HttpRequest, slug: str) -> HttpResponse:
     """All that is known of one corpus."""
     return _page(request, _corpus(slug))
@@ -191,7 +178,7 @@ def note_signal(request: HttpRequest, slug: str) -> HttpResponseBase:
     return _page(request, corpus, signal_form=form)
 
 
-@access.staff_page(*_READERS)
+@access.staff_page(*READERS)
 def manifest_file(_request: HttpRequest, slug: str) -> HttpResponse:
     """The corpus as a Croissant manifest to keep."""
     body = croissant.written(croissant.manifest(selected.facts(_corpus(slug))))

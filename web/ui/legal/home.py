@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -31,7 +32,7 @@ def home_page(request: HttpRequest) -> HttpResponse:
         state=LicenceState.APPROVED, needs_countersignature=True, countersignature=None
     ).select_related("corpus__owner")
     invited = Invitation.objects.filter(accepted_at=None, revoked_at=None, expires_at__gt=now)
-    context = {
+    context: dict[str, Any] = {
         "mine": requests.mine[:SHOWN],
         "mine_count": len(requests.mine),
         "returned": [card for card in requests.returned if card.is_own],
@@ -45,7 +46,7 @@ def home_page(request: HttpRequest) -> HttpResponse:
         "ending_count": in_force.filter(ends_at__lte=now + timedelta(days=90)).count(),
     }
     if not context["in_force_count"]:
-        context["first"] = DataOwner.objects.order_by("-pk").first()
+        context["first"] = DataOwner.objects.order_by("-registered_at").first()
         context["stages"] = way.of_owner(context["first"])
     return render(request, "legal/home.html", context)
 

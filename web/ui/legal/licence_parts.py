@@ -123,7 +123,7 @@ def read_contract(request: HttpRequest, reference: str) -> HttpResponseBase:
             )
             said = "matches the terms" if reading.is_match else "differs from the terms"
             messages.success(request, f"It is recorded that the contract {said}.")
-            return redirect("legal:licence-terms", reference)
+            return redirect("legal:licence", reference)
     return _terms_page(request, licence, form)
 
 

@@ -28,7 +28,7 @@ from governance.vocabulary import (
 )
 from web import access, stepup
 from web.ui import forms
-from web.ui.legal import licence_parts, licence_requests
+from web.ui.legal import licence_parts, licence_requests, way
 from web.ui.legal.licence_parts import head_context, licence_for
 from web.ui.lists.licences import LICENCES
 
@@ -50,14 +50,20 @@ def _licence_page(
 ) -> HttpResponse:
     now = timezone.now()
     endings = licence.endings.select_related("ended_by", "lifts").order_by("-recorded_at")
+    is_over = not _not_over(now).filter(pk=licence.pk).exists()
+    head = head_context(request, licence)
+    is_on_its_way = licence.state == LicenceState.REQUESTED or not is_over
     context = {
-        **head_context(request, licence),
+        **head,
+        "stages": way.of_licence(licence, access.staff(request, Role.LEGAL))
+        if is_on_its_way and not head["is_in_force"]
+        else [],
         "sentences": terms_of.sentences(terms_of.of(licence)),
         "experts": Expert.objects.filter(corpus=licence.corpus),
         "is_suspended": endings.filter(
             instrument=Instrument.SUSPEND, lifts=None, lifted_by=None
         ).exists(),
-        "is_over": not _not_over(now).filter(pk=licence.pk).exists(),
+        "is_over": is_over,
         "end_form": end_form,
         "not_cleared": corpora.not_cleared_by(licence.corpus),
     }
@@ -79,6 +85,8 @@ def decide_licence(request: HttpRequest, reference: str, verb: str) -> HttpRespo
         found = act(licence, by=by, at=timezone.now(), note=request.POST.get("note", ""))
         is_over = found.state != LicenceState.REQUESTED
         said = {"approve": "approved", "reject": "rejected", "return": "returned for change"}[verb]
+        if verb == "approve" and licence.needs_countersignature:
+            said = "approved. It is in force once its owner has countersigned"
         messages.success(
             request, f"{licence} is {said}." if is_over else f"You signed {licence}; others follow."
         )

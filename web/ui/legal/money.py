@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -14,45 +13,25 @@ from django.views.decorators.http import require_POST
 
 from governance.models import Document, Duty, Licence, Statement
 from governance.services import documents, duties, quotas, statements
-from governance.vocabulary import DutyAction, RemarkKind, Role
+from governance.vocabulary import RemarkKind, Role
 from web import access
 from web.ui import forms
 from web.ui.forms.money import IssueForm, ProofForm, RemarkForm
 from web.ui.legal.rows import ROWS_A_PAGE
+from web.ui.lists.money import DUTIES, STATEMENTS
 from web.ui.money import FORMATS
 
 
 @access.staff_page(Role.LEGAL)
 def duties_page(request: HttpRequest) -> HttpResponse:
     """What we owe under licences: the most urgent first, with their clocks."""
-    now, rows = timezone.now(), Duty.objects.select_related("owner", "licence", "expert", "done_by")
-    shown, action = request.GET.get("shown", "undone"), request.GET.get("action", "")
-    if action in set(DutyAction):
-        rows = rows.filter(action=action)
-    wanted = request.GET.get("find", "").strip()
-    for word in wanted.split():
-        rows = rows.filter(owner__legal_name__icontains=word) | rows.filter(about__icontains=word)
-    page = Paginator(_shown(rows, shown, now), ROWS_A_PAGE).get_page(request.GET.get("page"))
+    undone = duties.undone()
     context = {
-        "page": page,
-        "shown": shown,
-        "action": action,
-        "actions": DutyAction,
-        "wanted": wanted,
-        "overdue": Duty.objects.filter(done_at=None, due_at__lte=now).count(),
-        "undone": Duty.objects.filter(done_at=None).count(),
+        "shown": DUTIES.shown(request),
+        "overdue": undone.filter(due_at__lte=timezone.now()).count(),
+        "undone": undone.count(),
     }
     return render(request, "legal/duties.html", context)
-
-
-def _shown(rows: QuerySet[Duty], shown: str, now: object) -> QuerySet[Duty]:
-    match shown:
-        case "done":
-            return rows.exclude(done_at=None).order_by("-done_at")
-        case "overdue":
-            return rows.filter(done_at=None, due_at__lte=now)
-        case _:
-            return rows.filter(done_at=None)
 
 
 @access.staff_page(Role.LEGAL)
@@ -99,9 +78,7 @@ def statements_page(request: HttpRequest) -> HttpResponse:
         with forms.refusals_shown(form):
             issued = statements.issue(**form.cleaned_data, by=by, at=timezone.now())
             return redirect("legal:statement", issued.pk)
-    rows = Statement.objects.select_related("owner").prefetch_related("remarks")
-    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, "form": form}
+    context = {"shown": STATEMENTS.shown(request), "form": form}
     return render(request, "legal/statements.html", context, status=forms.status_of(form))
 
 

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.core.paginator import Paginator
-from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -20,31 +18,18 @@ from django.views.decorators.http import require_POST
 from governance.errors import GovernanceError
 from governance.models import Account, DataOwner, Document, Licence
 from governance.services import corpora, documents, owners
-from governance.vocabulary import OwnerStatus, Role
+from governance.vocabulary import OwnerRole, OwnerStatus, Role
 from web import access
 from web.ui import forms, people
-from web.ui.legal.rows import ROWS_A_PAGE, listed
+from web.ui.legal import way
+from web.ui.legal.rows import listed
+from web.ui.lists.parties import OWNERS
 
 
 @access.staff_page(Role.LEGAL)
 def owners_page(request: HttpRequest) -> HttpResponse:
     """Every data owner, by name and status."""
-    rows = DataOwner.objects.annotate(
-        expert_count=Count("experts", distinct=True),
-        licence_count=Count("corpora__licences", distinct=True),
-    )
-    wanted, status = request.GET.get("find", "").strip(), request.GET.get("status", "")
-    if wanted:
-        rows = rows.filter(
-            Q(legal_name__icontains=wanted)
-            | Q(slug__icontains=wanted)
-            | Q(registry_number__icontains=wanted)
-        )
-    if status in set(OwnerStatus):
-        rows = rows.filter(status=status)
-    page = Paginator(rows.order_by("legal_name"), ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, "wanted": wanted, "status": status, "statuses": OwnerStatus.choices()}
-    return render(request, "legal/owners.html", context)
+    return render(request, "legal/owners.html", {"shown": OWNERS.shown(request)})
 
 
 @access.staff_page(Role.LEGAL)
@@ -58,7 +43,7 @@ def new_owner(request: HttpRequest) -> HttpResponseBase:
             facts = _facts(form.cleaned_data, by, at)
             told = {name: form.cleaned_data[name] for name in ("status", "is_distinct")}
             owner = owners.register(**facts, **told, by=by, at=at)
-            messages.success(request, f"{owner} is registered. Invite its people next.")
+            messages.success(request, f"{owner} is registered. Invite who signs for it next.")
             return redirect("legal:owner", owner.slug)
         if "is_distinct" in form.errors:
             names = ("legal_name", "jurisdiction", "registry_number")
@@ -78,7 +63,7 @@ def owner_page(request: HttpRequest, slug: str) -> HttpResponse:
             corpus = corpora.describe(owner, **form.cleaned_data, by=by, at=timezone.now())
             messages.success(request, f"{corpus} is described. Request its licence next.")
             return redirect("legal:owner", slug)
-    return _owner_page(request, owner, form, forms.MemberForm(auto_id="member-%s"))
+    return _owner_page(request, owner, form)
 
 
 @access.staff_page(Role.LEGAL)
@@ -178,17 +163,33 @@ def _stored(file: Any, by: Account, at: datetime) -> Document:
         raise
 
 
+def _member_form(owner: DataOwner, found: people.People) -> forms.MemberForm:
+    """Who signs, filled in from the register where nobody of the owner is here yet."""
+    told = {"full_name": owner.signatory_name, "email": owner.signatory_email}
+    is_first = not found.members and not found.invited
+    initial = {**told, "owner_role": OwnerRole.SIGNATORY} if is_first else {}
+    return forms.MemberForm(auto_id="member-%s", initial=initial)
+
+
 def _owner_page(
-    request: HttpRequest, owner: DataOwner, form: forms.CorpusForm, member_form: forms.MemberForm
+    request: HttpRequest,
+    owner: DataOwner,
+    form: forms.CorpusForm,
+    member_form: forms.MemberForm | None = None,
 ) -> HttpResponse:
+    stages = way.of_owner(owner)
+    found = people.of_owner(owner, at=timezone.now())
+    member_form = member_form or _member_form(owner, found)
     context = {
         "owner": owner,
         "form": form,
+        "stages": stages,
+        "is_through": all(stage.is_done for stage in stages),
         "member_form": member_form,
         "move_form": forms.OwnerMoveForm(status=owner.status, auto_id="move-%s"),
-        "corpora": owner.corpora.prefetch_related("licences"),
+        "corpora": list(owner.corpora.all()),
         "experts": owner.experts.select_related("corpus"),
-        "people": people.of_owner(owner, at=timezone.now()),
+        "people": found,
         "licences": listed(Licence.objects.filter(corpus__owner=owner)),
     }
     status = forms.status_of(form, member_form)

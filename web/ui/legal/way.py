@@ -1,29 +1,43 @@
-"""The way from an owner to a licence in force, told as stages: what is done, and what comes next."""
+"""The way from an owner to a licence in force, in stages: what is done, and what comes next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
-from governance.models import Account, Countersignature, DataOwner, Invitation, Licence, Membership
+from governance.models import (
+    Account,
+    Corpus,
+    Countersignature,
+    DataOwner,
+    Invitation,
+    Licence,
+    Membership,
+)
 from governance.services import licences
-from governance.vocabulary import LicenceState, OwnerRole, Role
+from governance.vocabulary import LicenceState, OwnerRole
 
 _BINDING = [role.value for role in OwnerRole if role.may_bind]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: whether it is done, what is said of it, and where one sees to it."""
+    """One stage: whether it is done, what is said of it, and where one sees to it.
+
+    `words` are for one that is still to do; `told` is what is said of it when it is done.
+    """
 
     title: str
     is_done: bool
     words: str = ""
     url: str = ""
     do: str = ""
+    told: str = ""
     state: str = "next"
 
 
@@ -35,11 +49,7 @@ def of_owner(owner: DataOwner | None) -> list[Stage]:
             reverse("legal:owner-new"), "Register an owner",
         )  # fmt: skip
         return _told([first, *(Stage(title, False) for title in _LATER)])
-    page = reverse("legal:owner", args=[owner.slug])
-    return _told(
-        [Stage("Register the owner", True), _invited(owner, page), _described(owner, page)]
-        + _licensed(owner)
-    )
+    return _told([Stage("Register the owner", True), *_of(owner)])
 
 
 _LATER = (
@@ -48,40 +58,63 @@ _LATER = (
 )  # fmt: skip
 
 
-def _invited(owner: DataOwner, page: str) -> Stage:
-    title = _LATER[0]
-    if Membership.objects.filter(owner=owner, owner_role__in=_BINDING).exists():
-        return Stage(title, True)
-    now = timezone.now()
-    sent = Invitation.objects.filter(
-        owner=owner, accepted_at=None, revoked_at=None, expires_at__gt=now
-    ).first()
-    if sent is not None:
-        return Stage(title, True, f"{sent.full_name} has a link by mail and has not used it yet.")
-    words = "A signatory gets a link by mail, chooses a password, and countersigns later."
-    return Stage(title, False, words, f"{page}#people", "Invite a signatory")
+def _read_once(owner: DataOwner) -> Mapping[str, Any]:
+    """What the stages hang on, in one query."""
+    of_owner = {"owner": OuterRef("pk")}
+    licence = (
+        Licence.objects.filter(corpus__owner=OuterRef("pk"))
+        .exclude(state=LicenceState.REJECTED)
+        .order_by("-requested_at")
+    )
+    found = DataOwner.objects.filter(pk=owner.pk).annotate(
+        has_signer=Exists(Membership.objects.filter(owner_role__in=_BINDING, **of_owner)),
+        invited=Subquery(_open_invitations().filter(**of_owner).values("full_name")[:1]),
+        corpus=Subquery(Corpus.objects.filter(**of_owner).values("slug")[:1]),
+        licence=Subquery(licence.values("reference")[:1]),
+        licence_state=Subquery(licence.values("state")[:1]),
+        signed_at=Subquery(licence.values("countersignature__signed_at")[:1]),
+    )
+    return found.values(
+        "has_signer", "invited", "corpus", "licence", "licence_state", "signed_at"
+    ).get()
 
 
-def _described(owner: DataOwner, page: str) -> Stage:
-    words = "What the data is and how much of it; the text stays with the owner."
-    return Stage(_LATER[1], owner.corpora.exists(), words, f"{page}#corpora", "Describe a corpus")
+def _open_invitations() -> QuerySet[Invitation]:
+    return Invitation.objects.filter(
+        accepted_at=None, revoked_at=None, expires_at__gt=timezone.now()
+    )
 
 
-def _licensed(owner: DataOwner) -> list[Stage]:
-    rows = Licence.objects.filter(corpus__owner=owner).exclude(state=LicenceState.REJECTED)
-    found = rows.order_by("-requested_at").first()
-    url = reverse("legal:licence", args=[found.reference]) if found else ""
-    corpus = owner.corpora.first()
-    ask = reverse("legal:licence-request") + (f"?corpus={corpus.slug}" if corpus else "")
-    is_approved = found is not None and found.state == LicenceState.APPROVED
-    is_signed = found is not None and Countersignature.objects.filter(licence=found).exists()
+def _of(owner: DataOwner) -> list[Stage]:
+    found, page = _read_once(owner), reverse("legal:owner", args=[owner.slug])
+    licence = found["licence"]
+    url = reverse("legal:licence", args=[licence]) if licence else ""
+    ask = reverse("legal:licence-request") + f"?corpus={found['corpus'] or ''}"
+    invited = f"{found['invited']} has a link by mail and has not used it yet."
     return [
         Stage(
-            _LATER[2], found is not None, "What may be done with it, for whom, until when.",
+            _LATER[0], found["has_signer"] or bool(found["invited"]),
+            "A signatory gets a link by mail, chooses a password, and countersigns later.",
+            f"{page}#people", "Invite a signatory",
+            told="" if found["has_signer"] else invited,
+        ),
+        Stage(
+            _LATER[1], bool(found["corpus"]),
+            "What the data is and how much of it; the text stays with the owner.",
+            f"{page}#corpora", "Describe a corpus",
+        ),
+        Stage(
+            _LATER[2], bool(licence), "What may be done with it, for whom, until when.",
             ask, "Request a licence",
         ),
-        Stage(_LATER[3], is_approved, "A colleague decides.", url, "See the licence"),
-        Stage(_LATER[4], is_signed, "On its own page, “My licences”.", url, "See the licence"),
+        Stage(
+            _LATER[3], found["licence_state"] == LicenceState.APPROVED,
+            "Who did not request it decides.", url, "See the licence",
+        ),
+        Stage(
+            _LATER[4], found["signed_at"] is not None, "On its own page, “My licences”.",
+            url, "See the licence",
+        ),
     ]  # fmt: skip
 
 
@@ -91,32 +124,27 @@ def of_licence(licence: Licence, account: Account) -> list[Stage]:
         return []
     is_approved = licence.state == LicenceState.APPROVED
     is_own = licence.requested_by_id == account.pk
-    stages = [Stage("Requested", True, f"By {licence.requested_by}.")]
+    stages = [Stage("Requested", True, told=f"By {licence.requested_by}.")]
     if licence.contract_digest:
-        is_read = is_approved or licences.contract_is_confirmed(licence)
-        stages.append(
-            Stage(
-                "Contract read", is_read, "A colleague reads the file against the terms."
-                if is_own else "Read the file against the terms.",
-                "" if is_own else reverse("legal:licence-terms", args=[licence.reference]),
-                "Read and confirm",
-            )
-        )  # fmt: skip
-    stages.append(
-        Stage(
-            "Approved", is_approved,
-            f"By {licence.decided_by}." if is_approved
-            else "A colleague decides." if is_own else "A second person decides, below.",
-        )
-    )  # fmt: skip
+        stages.append(_read(licence, is_own=is_own))
+    decides = "A colleague decides." if is_own else "A second person decides, below."
+    stages.append(Stage("Approved", is_approved, decides, told=f"By {licence.decided_by}."))
     signature = Countersignature.objects.filter(licence=licence).select_related("signed_by").first()
-    if signature or licence.needs_countersignature:
-        words = f"By {signature.signed_by}." if signature else _signer(licence)
-        stages.append(Stage("Countersigned", signature is not None, words))
+    if signature is not None:
+        stages.append(Stage("Countersigned", True, told=f"By {signature.signed_by}."))
+    elif licence.needs_countersignature:
+        stages.append(Stage("Countersigned", False, _signer(licence)))
     is_in_force = Licence.objects.in_force(timezone.now()).filter(pk=licence.pk).exists()
-    is_waiting = not all(stage.is_done for stage in stages)
-    words = "" if is_in_force or is_waiting else "It has not begun, is paused, or is over."
-    return _told([*stages, Stage("In force", is_in_force, words)])
+    return _told([*stages, Stage("In force", is_in_force, "It has not begun, or is paused.")])
+
+
+def _read(licence: Licence, *, is_own: bool) -> Stage:
+    if licence.state == LicenceState.APPROVED or licences.contract_is_confirmed(licence):
+        return Stage("Contract read", True)
+    if is_own:
+        return Stage("Contract read", False, "A colleague reads the file against the terms.")
+    url = reverse("legal:licence-terms", args=[licence.reference])
+    return Stage("Contract read", False, "Hold it against the terms.", url, "Read and confirm")
 
 
 def _signer(licence: Licence) -> str:
@@ -127,12 +155,12 @@ def _signer(licence: Licence) -> str:
 
 
 def _told(stages: Iterable[Stage]) -> list[Stage]:
-    """The first that is not done is now; what is done says no more what it was for."""
+    """The first that is not done is now; it alone says where to go, those after it say nothing."""
     found, is_now = [], True
     for stage in stages:
         if stage.is_done:
-            found.append(replace(stage, state="done", url=""))
+            found.append(replace(stage, state="done"))
         else:
-            found.append(replace(stage, state="now" if is_now else "next"))
+            found.append(replace(stage, state="now") if is_now else Stage(stage.title, False))
             is_now = False
     return found
