@@ -115,7 +115,7 @@ def acting_as(tenant: str) -> Iterator[None]:
 
 
 def as_system() -> Any:
-    """For the few reads and writes of an act that span owners, such as compiling the policy.
+    """For the few reads and writes of an act that span owners, such as every policy act.
 
     Fetch what the act is about before, as the person asking: that is what keeps it theirs.
     """

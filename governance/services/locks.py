@@ -14,6 +14,8 @@ from enum import IntEnum, StrEnum
 
 from django.db import connection, transaction
 
+from governance import tenancy
+
 
 class Lock(IntEnum):
     """Keys of PostgreSQL advisory locks; numbers no other program on this database uses."""
@@ -76,8 +78,11 @@ def policy_act() -> Iterator[None]:
     """One transaction that may change policy.
 
     K comes before any row lock, in every act alike, so that two acts queue and never deadlock.
+
+    Inside, this is the system: policy and builds are made from all owners' rows, whoever's act
+    made them anew. Who may act on what was asked before, as the person who acts.
     """
-    with transaction.atomic(), limits(lock_ms=0, idle_ms=ACT_IDLE_MS):
+    with transaction.atomic(), tenancy.as_system(), limits(lock_ms=0, idle_ms=ACT_IDLE_MS):
         hold_alone(Lock.POLICY)
         yield
 

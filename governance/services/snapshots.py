@@ -12,7 +12,6 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Prefetch, Q
 
-from governance import tenancy
 from governance.errors import NotFound
 from governance.log import events
 from governance.models import (
@@ -58,8 +57,7 @@ def publish(*, reason: str, build: Build | None = None, at: datetime) -> PolicyS
         build: the build it speaks about; default the promoted one, and without one a snapshot
             that names no expert, so that the epoch still rises.
     """
-    # Policy is made from all owners' licences, whoever's act made it anew.
-    with locks.policy_act(), tenancy.as_system():
+    with locks.policy_act():
         build = build or (
             Build.objects.select_related("anchor").filter(state=BuildState.PROMOTED).first()
         )

@@ -14,10 +14,22 @@ from django.apps import apps
 from django.db import ProgrammingError, connection, transaction
 
 from governance import tenancy
-from governance.models import Certificate, Corpus, DataOwner, Expert, Licence, Membership
+from governance.models import (
+    Build,
+    Certificate,
+    Corpus,
+    DataOwner,
+    Expert,
+    FollowUp,
+    Licence,
+    Membership,
+    PolicySnapshot,
+    StagedEvent,
+)
 from governance.policy.types import Snapshot
-from governance.services import snapshots
-from governance.vocabulary import CertificateStage, Role
+from governance.services import consent, effects, experts, snapshots
+from governance.services.effects.scope import Scope
+from governance.vocabulary import CertificateStage, Instrument, Role
 from tests import cast as people
 from tests.factories import NOW, digest_of
 
@@ -245,6 +257,58 @@ def test_policy_published_in_an_owners_act_still_knows_all_owners(cast, alder):
         assert tenancy.now() == alder
     compiled = Snapshot.from_body(published.body)
     assert {grant.expert for grant in compiled.grants} >= {"code", "languages"}
+
+
+ACTS = {
+    "withdraw": lambda cast: consent.withdraw(
+        cast.experts["code"], by=cast.ada, at=NOW, method="owner page"
+    ),
+    "withdraw for a purpose": lambda cast: consent.withdraw(
+        cast.experts["code"], by=cast.ada, at=NOW, method="owner page",
+        scope=Scope(purposes=("research",)),
+    ),
+    "suspend": lambda cast: experts.suspend(
+        cast.experts["code"], reason="paused", by=cast.ada, at=NOW
+    ),
+    "terminate a licence": lambda cast: effects.put_on_licence(
+        Instrument.TERMINATE, cast.licences["code"], by=cast.ada, at=NOW
+    ),
+    "give consent again": lambda cast: consent.give(
+        cast.experts["code"], licence=cast.licences["code"], by=cast.ada, at=NOW,
+        method="owner page",
+    ),
+}  # fmt: skip
+
+
+def aftermath():
+    """What an act left behind that others than its owner depend on."""
+    return {
+        "policy": PolicySnapshot.objects.order_by("-policy_epoch").values_list("digest").first(),
+        "builds": list(Build.objects.order_by("number").values("number", "state", "experts")),
+        "work": sorted(
+            FollowUp.objects.values_list("kind", "subject_kind", "state", "cause"), key=str
+        ),
+        "log": StagedEvent.objects.count(),
+    }
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_an_owners_act_leaves_behind_what_it_would_if_everyones_rows_were_seen(cast, alder, name):
+    found = []
+    for tenant in (tenancy.SYSTEM, alder):
+        mark = transaction.savepoint()
+        with tenancy.acting_as(tenant):
+            ACTS[name](cast)
+        found.append(aftermath())
+        transaction.savepoint_rollback(mark)
+    assert found[1] == found[0]
+
+
+def test_the_build_after_an_owners_withdrawal_keeps_the_others_experts(cast, alder):
+    with tenancy.acting_as(alder):
+        ACTS["withdraw"](cast)
+    planned = Build.objects.order_by("-number").first()
+    assert [row["name"] for row in planned.experts] == ["languages"]
 
 
 # ── Who a connection is ──────────────────────────────────────────────────────────────────────────
