@@ -92,7 +92,7 @@ class CorpusSource(models.Model):
 
 
 class CorpusSketch(models.Model):
-    """What `reclaim check` made of the corpus at the owner's: a root and a MinHash sketch.
+    """What `reclaim sketch` made of the corpus at the owner's: a root and a MinHash sketch.
 
     The sketch holds, for each of `SKETCH_SIZE` fixed hash functions, the least hash of any shingle
     of the corpus. It tells nobody the text; whoever guesses a passage of `shingle_words` words can

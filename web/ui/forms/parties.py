@@ -232,7 +232,7 @@ class CorpusForm(forms.Form):
     text_bytes = forms.IntegerField(label="Bytes of text", min_value=0)
     merkle_root = forms.CharField(
         label="Commitment to the documents", max_length=64, required=False,
-        help_text="What reclaim check prints: 64 hexadecimal characters.",
+        help_text="The root that reclaim sketch prints: 64 hexadecimal characters.",
     )  # fmt: skip
     description = forms.CharField(widget=forms.Textarea(attrs={"rows": 2}), required=False)
 
