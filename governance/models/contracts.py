@@ -65,7 +65,10 @@ class ContractReading(models.Model):
 
 
 class Countersignature(models.Model):
-    """The owner's own yes to the terms of one licence version. Append-only, once a licence."""
+    """The owner's own yes to the terms of one licence version. Append-only, once a licence.
+
+    The database refuses it to who requested or approved the licence on our side.
+    """
 
     id = identity()
     licence = models.OneToOneField(
@@ -93,6 +96,7 @@ class Countersignature(models.Model):
                           AND c.owner_id = NEW.owner_id
                           AND l.terms_digest = NEW.terms_digest
                           AND l.state = 'approved'
+                          AND NEW.signed_by_id NOT IN (l.requested_by_id, l.decided_by_id)
                     ) THEN
                         RAISE EXCEPTION 'countersignature_is_the_owners'
                             USING ERRCODE = 'check_violation';

@@ -58,6 +58,10 @@ class LegalHold(models.Model):
                 condition=Q(decided_by__isnull=True) | ~Q(decided_by=F("requested_by")),
             ),
             models.CheckConstraint(
+                name="hold_requester_never_lifts",
+                condition=Q(lifted_by__isnull=True) | ~Q(lifted_by=F("requested_by")),
+            ),
+            models.CheckConstraint(
                 name="hold_in_force_was_decided_by_somebody",
                 condition=Q(state=HoldState.REQUESTED, decided_by__isnull=True)
                 | (~Q(state=HoldState.REQUESTED) & Q(decided_by__isnull=False)),

@@ -10,10 +10,10 @@ from datetime import datetime
 
 from django.db import transaction
 
-from governance.errors import FourEyes, InvalidTerms, NotPermitted, UnlawfulMove
+from governance.errors import InvalidTerms, NotPermitted, UnlawfulMove
 from governance.log import events
 from governance.models import Account, Expert, FollowUp, LegalHold, Membership, Withdrawal
-from governance.services import locks
+from governance.services import eyes, locks
 from governance.vocabulary import (
     EventTag,
     ExpertState,
@@ -99,16 +99,20 @@ def refuse(hold: LegalHold, *, by: Account, at: datetime) -> LegalHold:
 
 @transaction.atomic
 def lift(hold: LegalHold, *, by: Account, at: datetime, reason: str = "") -> LegalHold:
-    """End a hold early; an erasure that waited for it goes on at once. One person is enough.
+    """End a hold early; an erasure that waited for it goes on at once.
+
+    One person is enough, but not who asked for the hold: what it kept is gone for good after.
 
     Raises:
         NotPermitted: the person is not legal staff.
+        FourEyes: the requester may not lift it.
         UnlawfulMove: it is not in force.
     """
     _check_legal(by)
     found = _locked(hold)
     if found.state != HoldState.IN_FORCE:
         raise UnlawfulMove(f"expected a hold in force, found {found} {found.state}.")
+    eyes.check(by, asked=[found.requested_by_id], to=f"lift {found}")
     found.state, found.lifted_by, found.lifted_at = HoldState.LIFTED, by, at
     found.lifted_because = reason
     found.save(update_fields=["state", "lifted_by", "lifted_at", "lifted_because"])
@@ -139,10 +143,7 @@ def _to_decide(hold: LegalHold, by: Account) -> LegalHold:
     found = _locked(hold)
     if found.state != HoldState.REQUESTED:
         raise UnlawfulMove(f"expected a hold that awaits a decision, found {found} {found.state}.")
-    if found.requested_by_id == by.pk:
-        raise FourEyes(
-            f"expected a second person to decide on {found}, found the requester. Ask a colleague."
-        )
+    eyes.check(by, asked=[found.requested_by_id], to=f"decide on {found}")
     return found
 
 

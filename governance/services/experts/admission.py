@@ -6,10 +6,10 @@ from datetime import datetime
 
 from django.db import transaction
 
-from governance.errors import FourEyes, UnlawfulMove
+from governance.errors import UnlawfulMove
 from governance.log import events
 from governance.models import Account, Anchor, ApprovalRequest, ExpertRevision
-from governance.services import approvals, builds, snapshots
+from governance.services import approvals, builds, eyes, snapshots
 from governance.services.approvals import subjects
 from governance.services.experts import rows
 from governance.services.locks import policy_act
@@ -236,11 +236,7 @@ def _second_look(revision: ExpertRevision, by: Account) -> ExpertRevision:
 def _check_decidable(revision: ExpertRevision, by: Account) -> None:
     if revision.state != RevisionState.ACTIVATION_REQUESTED:
         raise _not_waiting(revision)
-    if revision.activation_requested_by_id == by.pk:
-        raise FourEyes(
-            f"expected a second person to decide on {revision}, found the requester. Ask a "
-            "colleague."
-        )
+    eyes.check(by, asked=[revision.activation_requested_by_id], to=f"decide on {revision}")
 
 
 def _not_waiting(revision: ExpertRevision) -> UnlawfulMove:

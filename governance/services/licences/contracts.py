@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from governance.errors import FourEyes, InvalidTerms, NotPermitted, UnlawfulMove
+from governance.errors import InvalidTerms, NotPermitted, UnlawfulMove
 from governance.log import events
 from governance.models import (
     Account,
@@ -14,12 +14,11 @@ from governance.models import (
     Countersignature,
     Document,
     Licence,
-    Membership,
 )
-from governance.services import snapshots
+from governance.services import eyes, owners, snapshots
 from governance.services import terms as terms_of
 from governance.services.locks import policy_act
-from governance.vocabulary import EventTag, LicenceState, Role
+from governance.vocabulary import EventTag, LicenceState
 
 
 def contract_of(licence: Licence) -> Document | None:
@@ -77,11 +76,8 @@ def read_contract(
         raise UnlawfulMove(
             f"expected {found} to await a decision, found it {found.state}. Request a new version."
         )
-    if by.pk in (found.requested_by_id, document.stored_by_id):
-        raise FourEyes(
-            f"expected a second reader for the contract of {found}, found who requested it or "
-            "handed in the file. Ask a colleague."
-        )
+    asked = (found.requested_by_id, document.stored_by_id)
+    eyes.check(by, asked=asked, to=f"read the contract of {found}")
     if not is_match and not note.strip():
         raise InvalidTerms(
             "expected words for what differs, found none. Say which clause and which term.",
@@ -119,7 +115,8 @@ def countersign(
     Where the licence waits for it, it is in force from here on, and policy hears of it.
 
     Raises:
-        NotPermitted: the account does not speak for the owner.
+        NotPermitted: the account may not sign for the owner.
+        FourEyes: the account requested or approved it on our side.
         UnlawfulMove: not approved, or the terms are not those approved.
     """
     with policy_act():
@@ -155,8 +152,11 @@ def countersign(
 
 def _check_countersigner(licence: Licence, by: Account) -> None:
     owner = licence.corpus.owner
-    if not Membership.objects.filter(account=by, role=Role.OWNER, owner=owner).exists():
-        raise NotPermitted(f"expected somebody who speaks for {owner}, found {by}. Ask the owner.")
+    if not owners.may_bind(by, owner):
+        raise NotPermitted(
+            f"expected an administrator or signatory of {owner}, found {by}. Ask one of them."
+        )
+    eyes.check(by, asked=[licence.requested_by_id, licence.decided_by_id], to=f"sign {licence}")
 
 
 def _check_countersignable(licence: Licence) -> None:

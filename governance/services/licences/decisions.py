@@ -6,10 +6,10 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
-from governance.errors import FourEyes, UnlawfulMove
+from governance.errors import UnlawfulMove
 from governance.log import events
 from governance.models import Account, ApprovalRequest, Ending, Licence
-from governance.services import approvals, snapshots
+from governance.services import approvals, eyes, snapshots
 from governance.services import terms as terms_of
 from governance.services.approvals import subjects
 from governance.services.licences.contracts import check_contract
@@ -163,8 +163,4 @@ def _check_decidable(licence: Licence, by: Account) -> None:
         raise UnlawfulMove(
             f"expected {licence} to await a decision, found it {licence.state}. Request new terms."
         )
-    if licence.requested_by_id == by.pk:
-        raise FourEyes(
-            f"expected a second person to decide on {licence}, found the requester. Ask a "
-            "colleague."
-        )
+    eyes.check(by, asked=[licence.requested_by_id], to=f"decide on {licence}")

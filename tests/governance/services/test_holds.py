@@ -108,12 +108,12 @@ def test_lifting_the_last_hold_lets_the_erasure_go_on_at_once(cast):
     withdrawal = story.withdraw(cast, "code")
     erasure = FollowUp.objects.filter(kind=FollowUpKind.ERASE, subject_id=withdrawal.pk)
     erasure.update(due_at=cast.at + timedelta(days=9))
-    holds.lift(first, by=cast.cato, at=cast.later(), reason="closed")
+    holds.lift(first, by=cast.celia, at=cast.later(), reason="closed")
     assert erasure.get().due_at > cast.at
-    holds.lift(second, by=cast.cato, at=cast.later())
+    holds.lift(second, by=cast.celia, at=cast.later())
     assert erasure.get().due_at == cast.at
     with pytest.raises(UnlawfulMove):
-        holds.lift(second, by=cast.cato, at=cast.later())
+        holds.lift(second, by=cast.celia, at=cast.later())
 
 
 def test_a_preview_says_that_the_bytes_will_be_sealed_first(cast):
