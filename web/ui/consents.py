@@ -7,7 +7,6 @@ from uuid import UUID
 
 from django import forms
 from django.conf import settings
-from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -17,10 +16,9 @@ from governance.errors import UnlawfulMove
 from governance.models import ConsentRecord
 from governance.services import consent
 from governance.services.consent import dpv
-from governance.vocabulary import ConsentEventKind, LawfulBasis, Role, Use
+from governance.vocabulary import LawfulBasis, Role, Use
 from web import access
-
-ROWS_A_PAGE = 25
+from web.ui.lists.consents import CONSENTS
 
 
 class BasisForm(forms.Form):
@@ -35,20 +33,7 @@ class BasisForm(forms.Form):
 
 def listed(request: HttpRequest, *, room: str) -> HttpResponse:
     """The records this person may see, by state."""
-    rows = consent.with_state(access.consents_for(request))
-    state, wanted = request.GET.get("state", ""), request.GET.get("find", "").strip()
-    if state in set(ConsentEventKind):
-        rows = rows.filter(stands_as=state)
-    if wanted:
-        rows = rows.filter(expert__name__icontains=wanted)
-    page = Paginator(rows.order_by("-created_at"), ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {
-        "page": page,
-        "state": state,
-        "states": ConsentEventKind.choices(),
-        "wanted": wanted,
-        "room": room,
-    }
+    context = {"shown": CONSENTS[room].shown(request), "room": room}
     return render(request, "consents/list.html", context)
 
 

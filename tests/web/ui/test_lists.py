@@ -46,10 +46,21 @@ def renaming():
     made = Listing(
         name="poems", noun="poems", address="engineer:experts", rows=rows, filters=ExpertFilter,
         sorts={"name": "name"}, default_sort="name", columns=(Column("Name", str),),
-        acts=(BulkAct("rename", "Rename", "Gives each a new title.", rename, asks_reason=True),),
+        acts=(BulkAct("rename", "Rename", "Gives each a title.", rename, asks_reason="Reason"),),
     )  # fmt: skip
     yield made
     del listings._LISTINGS[made.name]
+
+
+def confirmed(looked, **changes) -> dict:
+    """What the button of the page that asks for confirmation sends."""
+    return {
+        "act": looked.context["act"].code,
+        "query": looked.context["query"],
+        "confirmed": looked.context["count"],
+        "row": [str(row.pk) for row in looked.context["rows"]],
+        **changes,
+    }
 
 
 def names_on(answer) -> list[str]:
@@ -128,15 +139,36 @@ def test_an_act_says_first_what_it_would_do_and_then_does_it_row_by_row(by, many
     looked = edda.post("/lists/poems/act/", asked)
     assert (looked.context["count"], len(looked.context["rows"])) == (10, 10)
     assert not Expert.objects.filter(title__startswith="Ode").exists()
-    done = edda.post("/lists/poems/act/", {**asked, "confirmed": "10"})
+    done = edda.post("/lists/poems/act/", confirmed(looked, reason="Ode"))
     assert [each.refusal != "" for each in done.context["outcomes"]].count(True) == 1
     assert Expert.objects.filter(title__startswith="Ode by Edda").count() == 9
 
 
-def test_what_was_confirmed_for_other_rows_is_not_done(by, many, renaming):
-    asked = {"act": "rename", "which": "all", "query": "find=odes-0", "reason": "Ode"}
-    by("edda").post("/lists/poems/act/", {**asked, "confirmed": "9"})
+def test_only_the_rows_that_were_shown_are_acted_on(by, story, many, renaming):
+    edda = by("edda")
+    asked = {"act": "rename", "which": "all", "query": "find=odes-0&state=active"}
+    looked = edda.post("/lists/poems/act/", asked)
+    newcomer = factories.expert(name="odes-0-new", corpus=factories.corpus(owner=story.cast.birch))
+    edda.post("/lists/poems/act/", confirmed(looked, reason="Ode"))
+    assert Expert.objects.filter(title__startswith="Ode").count() == 9
+    newcomer.refresh_from_db()
+    assert not newcomer.title.startswith("Ode")
+
+
+def test_nothing_is_done_where_a_row_left_the_filter_meanwhile(by, many, renaming):
+    edda = by("edda")
+    looked = edda.post(
+        "/lists/poems/act/", {"act": "rename", "which": "all", "query": "find=odes-0&state=active"}
+    )
+    Expert.objects.filter(name="odes-03").update(state="withdrawn")
+    again = edda.post("/lists/poems/act/", confirmed(looked, reason="Ode"))
+    assert "The rows changed since you looked" in again.content.decode()
     assert not Expert.objects.filter(title__startswith="Ode").exists()
+
+
+def test_a_key_that_is_none_is_no_row(by, many, renaming):
+    asked = {"act": "rename", "row": ["x", "7"], "confirmed": "2", "reason": "Ode"}
+    assert "No row picked" in by("edda").post("/lists/poems/act/", asked).content.decode()
 
 
 def test_ticked_rows_outside_the_filter_are_left_alone(by, many, renaming):
@@ -151,20 +183,23 @@ def test_ticked_rows_outside_the_filter_are_left_alone(by, many, renaming):
     ("changes", "said"),
     [
         ({"query": "find=none-such"}, "No row picked"),
-        ({"reason": ""}, "A reason is missing"),
+        ({"reason": ""}, "Reason is missing"),
     ],
 )
 def test_an_act_that_lacks_something_says_what(by, many, renaming, changes, said):
-    asked = {"act": "rename", "which": "all", "query": "find=odes-0", "reason": "Ode", **changes}
-    assert (
-        said in by("edda").post("/lists/poems/act/", {**asked, "confirmed": "10"}).content.decode()
+    edda = by("edda")
+    looked = edda.post(
+        "/lists/poems/act/", {"act": "rename", "which": "all", "query": "find=odes-0"}
     )
+    answer = edda.post("/lists/poems/act/", confirmed(looked, **{"reason": "Ode", **changes}))
+    assert said in answer.content.decode()
+    assert not Expert.objects.filter(title__startswith="Ode").exists()
 
 
 def test_more_rows_than_anybody_looked_at_are_refused(by, many, renaming, monkeypatch):
     monkeypatch.setattr("web.ui.lists.pages.MAX_ACTED_ON", 5)
     asked = {"act": "rename", "which": "all", "query": "find=odes", "reason": "Ode"}
-    answer = by("edda").post("/lists/poems/act/", {**asked, "confirmed": "31"})
+    answer = by("edda").post("/lists/poems/act/", asked)
     assert "Expected at most 5, found 31" in answer.content.decode()
     assert not Expert.objects.filter(title__startswith="Ode").exists()
 
@@ -178,5 +213,7 @@ def test_a_listing_is_declared_once():
 
 
 def test_the_query_of_a_page_drops_its_number_and_what_is_empty():
-    assert listings.filter_query(QueryDict("page=3&state=&find=a&sort=b")) == "find=a&sort=b"
+    assert listings.filter_query(QueryDict("page=3&state=&find=a&sort=b&from_row=x")) == (
+        "find=a&sort=b"
+    )
     assert not listings.is_narrowed("sort=b")

@@ -68,8 +68,9 @@ DECISIONS = Listing(
     address="legal:decisions",
     rows=_rows,
     filters=DecisionFilter,
-    sorts={"when": "timestamp", "epoch": "policy_epoch"},
+    sorts={"when": "timestamp"},
     default_sort="-when",
+    is_endless=True,
     columns=(
         Column("Decision", lambda one: one.decision_id),
         Column("When", lambda one: one.timestamp),

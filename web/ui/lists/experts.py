@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import django_filters
-from django.db.models import Prefetch, Q, QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
 
 from governance.models import Expert, ExpertRevision
 from governance.vocabulary import ExpertState, Role
 from web import access
+from web.ui.lists.filters import Words
 from web.ui.lists.listing import Column, Listing
 
 
 class ExpertFilter(django_filters.FilterSet):
     """Experts by words in their names and by state."""
 
-    find = django_filters.CharFilter(label="Name, title or owner", method="with_words")
+    find = Words("Name, title or owner", over=("name", "title", "owner__legal_name"))
     state = django_filters.ChoiceFilter(choices=ExpertState.choices(), empty_label="Any")
-
-    def with_words(self, rows: QuerySet[Expert], _name: str, words: str) -> QuerySet[Expert]:
-        """Those that hold every word somewhere."""
-        for word in words.split():
-            rows = rows.filter(
-                Q(name__icontains=word)
-                | Q(title__icontains=word)
-                | Q(owner__legal_name__icontains=word)
-            )
-        return rows
 
 
 def _rows(request: HttpRequest) -> QuerySet[Expert]:

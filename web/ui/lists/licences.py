@@ -1,7 +1,8 @@
-"""The list of licences, for legal staff."""
+"""The list of licences, for legal staff, and what may be done to many of them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import django_filters
@@ -10,11 +11,15 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from governance import selectors
-from governance.models import DataOwner, Ending, Licence
-from governance.vocabulary import LicenceState, Purpose, Role
+from governance.errors import UnlawfulMove
+from governance.models import Account, Ending, Licence
+from governance.services import licences
+from governance.services import terms as terms_of
+from governance.vocabulary import Instrument, LicenceState, Purpose, Role
 from web import access
 from web.ui.forms.fields import Day
-from web.ui.lists.listing import Column, Listing
+from web.ui.lists.filters import Words
+from web.ui.lists.listing import BulkAct, Column, Listing
 
 _STANDINGS = [("in_force", "In force"), ("waiting", "Waiting for the owner"), ("over", "Over")]
 
@@ -22,15 +27,14 @@ _STANDINGS = [("in_force", "In force"), ("waiting", "Waiting for the owner"), ("
 class LicenceFilter(django_filters.FilterSet):
     """Licences by words, state, owner, purpose, how soon they end, and in two times."""
 
-    find = django_filters.CharFilter(label="Reference, corpus or owner", method="with_words")
+    find = Words(
+        "Reference, corpus or owner",
+        over=("reference", "corpus__title", "corpus__slug", "corpus__owner__legal_name"),
+    )
     state = django_filters.ChoiceFilter(choices=LicenceState.choices(), empty_label="Any")
     standing = django_filters.ChoiceFilter(
         label="Now", choices=_STANDINGS, empty_label="Any", method="standing_so"
     )
-    owner = django_filters.ModelChoiceFilter(
-        label="Owner", field_name="corpus__owner", queryset=DataOwner.objects.all(),
-        to_field_name="slug", empty_label="Any",
-    )  # fmt: skip
     purpose = django_filters.ChoiceFilter(
         label="Purpose", choices=Purpose.choices(), empty_label="Any", method="covering"
     )
@@ -40,17 +44,6 @@ class LicenceFilter(django_filters.FilterSet):
     )  # fmt: skip
     valid = django_filters.DateFilter(label="In force on", method="in_force_then", widget=Day())
     known = django_filters.DateFilter(label="As known on", method="known_then", widget=Day())
-
-    def with_words(self, rows: QuerySet[Licence], _name: str, words: str) -> QuerySet[Licence]:
-        """Those that hold every word somewhere."""
-        for word in words.split():
-            rows = rows.filter(
-                Q(reference__icontains=word)
-                | Q(corpus__title__icontains=word)
-                | Q(corpus__slug__icontains=word)
-                | Q(corpus__owner__legal_name__icontains=word)
-            )
-        return rows
 
     def standing_so(self, rows: QuerySet[Licence], _name: str, code: str) -> QuerySet[Licence]:
         """Those in force, those the owner has not countersigned though it must, those over."""
@@ -99,6 +92,37 @@ def _rows(request: HttpRequest) -> QuerySet[Licence]:
     )
 
 
+def _approve(licence: Licence, *, by: Account, at: datetime, reason: str) -> None:
+    licences.approve(licence, by=by, at=at, note=reason)
+
+
+def _reject(licence: Licence, *, by: Account, at: datetime, reason: str) -> None:
+    licences.reject(licence, by=by, at=at, note=reason)
+
+
+def _suspend(licence: Licence, *, by: Account, at: datetime, reason: str) -> None:
+    licences.end(licence, instrument=Instrument.SUSPEND, reason=reason, by=by, at=at)
+
+
+def _renew(licence: Licence, *, by: Account, at: datetime, reason: str) -> None:  # noqa: ARG001
+    if licence.ends_at is None:
+        raise UnlawfulMove(f"expected a licence that ends, found {licence} open-ended. Let it run.")
+    starts_at = max(licence.ends_at, at)
+    terms = replace(
+        terms_of.of(licence),
+        starts_at=starts_at,
+        ends_at=starts_at + (licence.ends_at - licence.starts_at),
+    )
+    licences.request(
+        licence.corpus,
+        terms=terms,
+        supersedes=licence,
+        needs_countersignature=licence.needs_countersignature,
+        by=by,
+        at=at,
+    )
+
+
 LICENCES = Listing(
     name="licences",
     noun="licences",
@@ -130,4 +154,25 @@ LICENCES = Listing(
         Column("Digest of the terms", lambda licence: licence.terms_digest),
         Column("Digest of the contract", lambda licence: licence.contract_digest),
     ),
-)
+    acts=(
+        BulkAct(
+            "renew", "Request renewals", "Puts the same terms up for approval, for as long again "
+            "from the day each ends. Others decide; nothing is granted yet.",
+            _renew,
+        ),
+        BulkAct(
+            "approve", "Approve", "Signs each request as you would on its page. Your own requests "
+            "are refused, and what another step must sign stays open.",
+            _approve, asks_reason="Note", is_legal_act=True,
+        ),
+        BulkAct(
+            "reject", "Reject", "Refuses each request. Your own requests are left alone.",
+            _reject, asks_reason="Reason", is_danger=True, is_legal_act=True,
+        ),
+        BulkAct(
+            "suspend", "Suspend", "Nobody is answered under it until it is resumed. Nothing is "
+            "erased.",
+            _suspend, asks_reason="Reason", is_danger=True, is_legal_act=True,
+        ),
+    ),
+)  # fmt: skip

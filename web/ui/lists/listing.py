@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from django.core.paginator import Page, Paginator
+from django.contrib.humanize.templatetags.humanize import intcomma
+from django.core.paginator import Page
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, QueryDict
 from django_filters import FilterSet
 
 from governance.models import SavedFilter
 from web import access
+from web.ui.lists.paging import Stretch, numbered, stretch
 
 ROWS_A_PAGE = 25
-_OWN_WORDS = frozenset({"page", "sort"})
+_PLACES = frozenset({"page", "from_row"})
+_OWN_WORDS = _PLACES | {"sort"}
 """Query words that are the list's own and no filter."""
 
 
@@ -32,15 +35,17 @@ class BulkAct:
     """One act that can be done to every row of a filter, row by row, each in its own transaction.
 
     `act(row, by, at, reason)` raises `GovernanceError` where it refuses; `about` says in words what
-    happens to a row.
+    happens to a row. `asks_reason` is the label under which the reason is asked for, where it is;
+    a legal act asks for a fresh proof of who is asking, as it does on its own page.
     """
 
     code: str
     label: str
     about: str
     act: Callable[..., object]
-    asks_reason: bool = False
+    asks_reason: str = ""
     is_danger: bool = False
+    is_legal_act: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Shown:
     """One page of a list, with what its toolbar needs."""
 
     listing: Listing
-    page: Page[Any]
+    page: Page[Any] | Stretch
     form: Any
     saved: tuple[SavedFilter, ...]
     query: str
@@ -59,12 +64,20 @@ class Shown:
         """The rows of the page."""
         return self.page.object_list
 
+    @property
+    def count_words(self) -> str:
+        """How many rows fit the filter, as it is said."""
+        if isinstance(self.page, Stretch):
+            return self.page.count_words
+        return intcomma(self.page.paginator.count)
+
 
 @dataclass(frozen=True)
 class Listing:
     """A list by name. `rows(request)` answers 404 to whoever may not see it: it is the gate.
 
-    `sorts` maps the words of `?sort=` to fields; `address` is the name of the page's route.
+    `sorts` maps the words of `?sort=` to fields; `address` is the name of the page's route. A list
+    that `is_endless` may hold millions of rows: it is paged by place and not counted to its end.
     """
 
     name: str
@@ -75,9 +88,9 @@ class Listing:
     sorts: Mapping[str, str]
     default_sort: str
     columns: tuple[Column, ...]
-    key: str = "pk"
     acts: tuple[BulkAct, ...] = ()
-    rows_a_page: int = field(default=ROWS_A_PAGE)
+    rows_a_page: int = ROWS_A_PAGE
+    is_endless: bool = False
 
     def __post_init__(self) -> None:
         if self.name in _LISTINGS:
@@ -87,11 +100,14 @@ class Listing:
     def shown(self, request: HttpRequest) -> Shown:
         """The page the request asks for. An unknown order or page is the first of its kind."""
         found = self.filters(request.GET, queryset=self.rows(request))
-        page = Paginator(self.ordered(found.qs, request.GET), self.rows_a_page)
+        order = self.order(request.GET)
+        rows = found.qs.order_by(*order)
         query = filter_query(request.GET)
         return Shown(
             listing=self,
-            page=page.get_page(request.GET.get("page")),
+            page=stretch(rows, request, self.rows_a_page, order)
+            if self.is_endless
+            else numbered(rows, request, self.rows_a_page),
             form=found.form,
             saved=self.saved_by(request),
             query=query,
@@ -101,15 +117,16 @@ class Listing:
     def matching(self, request: HttpRequest, query: str) -> QuerySet[Any]:
         """Every row that `query` (as in the address of a page) asks for, in its order."""
         asked = QueryDict(query)
-        return self.ordered(self.filters(asked, queryset=self.rows(request)).qs, asked)
+        found: QuerySet[Any] = self.filters(asked, queryset=self.rows(request)).qs
+        return found.order_by(*self.order(asked))
 
-    def ordered(self, rows: QuerySet[Any], asked: QueryDict) -> QuerySet[Any]:
-        """`rows` in the order asked for; the key breaks ties, so that pages never overlap."""
+    def order(self, asked: QueryDict) -> tuple[str, str]:
+        """The order asked for; the key breaks ties, so that pages never overlap."""
         sort = asked.get("sort") or self.default_sort
         name = sort.lstrip("-")
         if name not in self.sorts:
             sort, name = self.default_sort, self.default_sort.lstrip("-")
-        return rows.order_by(("-" if sort.startswith("-") else "") + self.sorts[name], "pk")
+        return ("-" if sort.startswith("-") else "") + self.sorts[name], "pk"
 
     def act(self, code: str) -> BulkAct:
         """The bulk act of that code.
@@ -144,11 +161,11 @@ def find(name: str) -> Listing:
 
 
 def filter_query(asked: QueryDict) -> str:
-    """The query of a page without its page number and without empty values."""
+    """The query of a page without its place and without empty values."""
     kept = QueryDict(mutable=True)
     for word, values in asked.lists():
         given = [value for value in values if value]
-        if word != "page" and given:
+        if word not in _PLACES and given:
             kept.setlist(word, given)
     return kept.urlencode()
 

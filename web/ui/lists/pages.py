@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import path, reverse
 from django.utils import timezone
@@ -15,7 +19,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from governance.errors import GovernanceError
 from governance.models import SavedFilter
-from web import access
+from web import access, stepup
 from web.ui.lists import export as exports
 from web.ui.lists.listing import BulkAct, Listing, filter_query, find
 
@@ -80,10 +84,16 @@ def export(request: HttpRequest, name: str, kind: str) -> HttpResponse:
 
 @access.signed_in_page
 @require_POST
-def act(request: HttpRequest, name: str) -> HttpResponse:
+def act(request: HttpRequest, name: str) -> HttpResponseBase:
     """First say what would happen to which rows; carry it out when that is confirmed."""
     listing = find(name)
+    listing.rows(request)  # the gate
     chosen = listing.act(request.POST.get("act", ""))
+    carry = stepup.required(_act) if chosen.is_legal_act and "confirmed" in request.POST else _act
+    return carry(request, listing, chosen)
+
+
+def _act(request: HttpRequest, listing: Listing, chosen: BulkAct) -> HttpResponse:
     query = filter_query(_query(request))
     rows = _chosen_rows(listing, request, query)
     count = rows.count()
@@ -92,13 +102,12 @@ def act(request: HttpRequest, name: str) -> HttpResponse:
         "act": chosen,
         "query": query,
         "back": _address(listing, query),
-        "keys": request.POST.getlist("row"),
-        "is_all": request.POST.get("which") == "all",
         "count": count,
         "limit": MAX_ACTED_ON,
         "reason": request.POST.get("reason", "").strip(),
     }
-    is_confirmed = request.POST.get("confirmed") == str(count)
+    # What is confirmed are the rows that were shown, by their keys, whatever the filter finds now.
+    is_confirmed = "row" in request.POST and request.POST.get("confirmed") == str(count)
     if not is_confirmed or not 0 < count <= MAX_ACTED_ON or _lacks_reason(chosen, context):
         context |= {"rows": rows[:MAX_ACTED_ON], "is_pressed": "confirmed" in request.POST}
         return render(request, "lists/confirm.html", context)
@@ -107,7 +116,7 @@ def act(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _lacks_reason(chosen: BulkAct, context: dict[str, Any]) -> bool:
-    return chosen.asks_reason and not context["reason"]
+    return bool(chosen.asks_reason) and not context["reason"]
 
 
 def _carried_out(
@@ -125,11 +134,19 @@ def _carried_out(
 
 
 def _chosen_rows(listing: Listing, request: HttpRequest, query: str) -> QuerySet[Any]:
-    """All rows of the filter, or those of it that were ticked."""
+    """All rows of the filter, or those of it that were ticked or confirmed."""
     rows = listing.matching(request, query)
-    if request.POST.get("which") == "all":
+    if request.POST.get("which") == "all" and "confirmed" not in request.POST:
         return rows
-    return rows.filter(**{f"{listing.key}__in": request.POST.getlist("row")})
+    return rows.filter(pk__in=list(_keys(rows, request.POST.getlist("row"))))
+
+
+def _keys(rows: QuerySet[Any], given: list[str]) -> Iterator[Any]:
+    """Those that are keys at all."""
+    key = rows.model._meta.pk  # noqa: SLF001 - Django's documented API
+    for value in given:
+        with suppress(ValidationError):
+            yield key.to_python(value)
 
 
 def _query(request: HttpRequest) -> QueryDict:
