@@ -22,6 +22,7 @@ class Lock(IntEnum):
 
     POLICY = 0x5243_4C4D_0001
     USAGE = 0x5243_4C4D_0002
+    POLICY_FILE = 0x5243_4C4D_0003
 
 
 class Channel(StrEnum):

@@ -52,13 +52,15 @@ BOOKKEEPING = {
     "followups",
     "leases",
     "locks",
+    "policyfile",
     "quotas",
     "snapshots",
     "terms",
     "usage",
     "whatif",
 }
-"""Modules whose writes are no acts of law; `snapshots.publish` is a part of the act it serves."""
+"""Modules whose writes are no acts of law; `snapshots.publish` is a part of the act it serves, and
+a policy file is carried out by the acts of other modules, each with its event."""
 
 NO_ACTS = {
     "builds": {

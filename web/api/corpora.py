@@ -197,7 +197,9 @@ class CorpusProfiles(CorpusRoom):
     @extend_schema(operation_id="v1_corpora_profile", responses=ProfileSerializer)
     def get(self, request: Request, slug: str) -> Response:
         row = self.seen(slug).profiles.first()
-        return shown(ProfileSerializer, row or CorpusProfile(sensitive=[], noted_at=None))
+        if row is None:
+            return Response(dict.fromkeys(ProfileSerializer.Meta.fields) | {"sensitive": []})
+        return shown(ProfileSerializer, row)
 
     @extend_schema(request=ProfileSerializer, responses={201: ProfileSerializer})
     def post(self, request: Request, slug: str) -> Response:

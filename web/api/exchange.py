@@ -73,7 +73,7 @@ class LicenceExport(Room):
             OpenApiParameter("format_code", str, "path", enum=list(exchange.FORMATS)),
             OpenApiParameter("report", bool, "query"),
         ],
-        responses={200: ExportSerializer, (200, "*/*"): OpenApiTypes.BINARY},
+        responses={200: ExportSerializer, (200, "*/*"): OpenApiTypes.ANY},
     )
     def get(self, request: Request, reference: str, format_code: str) -> HttpResponseBase:
         rows = Licence.objects.select_related("corpus__owner")

@@ -16,6 +16,7 @@ from web.api import (
     notices,
     operations,
     parties,
+    policyfiles,
     problems,
 )
 
@@ -101,6 +102,8 @@ v1 = [
     ),
     path("builds", operations.Builds.as_view()),
     path("builds/<int:number>", operations.OneBuild.as_view()),
+    path("policy-plan", policyfiles.PolicyPlan.as_view()),
+    path("policy-apply", policyfiles.PolicyApplication.as_view()),
     path("runs", operations.Runs.as_view()),
     path("runners", operations.Runners.as_view()),
     path("withdrawals", experts.Withdrawals.as_view()),
