@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 
 from governance.errors import GovernanceError
 from governance.models import Document, Licence
-from governance.services import licences
+from governance.services import licences, owners
 from governance.services import terms as terms_of
 from governance.vocabulary import LicenceState
 from web import access
@@ -56,6 +56,7 @@ def licence_page(request: HttpRequest, reference: str) -> HttpResponse:
         "contract": contracts.viewed(file) if file else None,
         "countersignature": getattr(licence, "countersignature", None),
         "is_in_force": Licence.objects.in_force(timezone.now()).filter(pk=licence.pk).exists(),
+        "may_sign": owners.may_bind(access.person(request).account, licence.corpus.owner),
     }
     return render(request, "owner/licence.html", context)
 

@@ -6,7 +6,6 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
@@ -18,7 +17,7 @@ from governance.models import (
     ApprovalRoute,
     Licence,
 )
-from governance.services import approvals, experts, holds, signoffs
+from governance.services import approvals, signoffs
 from governance.services.approvals import subjects
 from governance.vocabulary import ApprovalKind, ApprovalState, LicenceState, Role
 from tests import cast as people
@@ -269,140 +268,3 @@ def test_rest_names_what_is_missing(by, plays):
         answer = celia.post(path, {}, content_type="application/json")
         assert (answer.status_code, answer.json()["code"]) == (403, "step_up_required")
         assert answer.headers["Content-Type"] == "application/problem+json"
-
-
-# ── Nobody decides their own request, at any door ────────────────────────────────────────────────
-
-DOORS = {
-    "licence page": ("licence", "/legal/licences/plays-texts-v1/{verb}/"),
-    "licence over REST": ("licence", "/api/v1/licences/plays-texts-v1/{verb}"),
-    "licence on the board": ("licence", "/legal/approvals/{request}/{verb}/"),
-    "licence request over REST": ("licence", "/api/v1/approvals/{request}/{verb}"),
-    "activation page": ("activation", "/legal/revisions/{subject}/{verb}/"),
-    "activation over REST": ("activation", "/api/v1/revisions/{subject}/{verb}-activation"),
-    "activation on the board": ("activation", "/legal/approvals/{request}/{verb}/"),
-    "activation request over REST": ("activation", "/api/v1/approvals/{request}/{verb}"),
-    "key on the board": ("key", "/legal/approvals/{request}/{verb}/"),
-    "key over REST": ("key", "/api/v1/approvals/{request}/{verb}"),
-    "waiver on the board": ("waiver", "/legal/approvals/{request}/{verb}/"),
-    "waiver over REST": ("waiver", "/api/v1/approvals/{request}/{verb}"),
-    "route on the board": ("route", "/legal/approvals/{request}/{verb}/"),
-    "route over REST": ("route", "/api/v1/approvals/{request}/{verb}"),
-    "hold page": ("hold", "/legal/holds/{subject}/{verb}/"),
-    "hold over REST": ("hold", "/api/v1/holds/{subject}/{verb}"),
-}
-WAYS = ("themselves", "superuser", "group", "delegation")
-
-
-def asked_by_cato(kind, story) -> ApprovalRequest:
-    cast, now = story.cast, timezone.now()
-    step = approvals.Step("Legal", role=Role.LEGAL)
-    match kind:
-        case "licence":
-            return ApprovalRequest.objects.get(subject_id=story.waiting_licence.pk)
-        case "activation":
-            experts.reject_activation(story.waiting_revision, by=cast.celia, at=now)
-            experts.request_activation(story.waiting_revision, by=cast.cato, at=now)
-            return ApprovalRequest.objects.get(
-                subject_id=story.waiting_revision.pk, state=ApprovalState.OPEN
-            )
-        case "key":
-            subject = subjects.api_key(
-                cast.dara, label="own", purposes=["research"], scopes=None, expires_at=None
-            )
-            return approvals.ask(subject, by=cast.cato, at=now)
-        case "waiver":
-            return approvals.ask(subjects.waiver(story.audited), by=cast.cato, at=now)
-        case _:
-            return approvals.propose(
-                "licence", kind=ApprovalKind.LICENCE, title="t", steps=[step], by=cast.cato, at=now
-            )
-
-
-def empower(way, story) -> None:
-    cast, now = story.cast, timezone.now()
-    if way == "superuser":
-        Account.objects.filter(pk=cast.cato.pk).update(is_superuser=True, is_staff=True)
-    if way == "group":
-        Group.objects.create(name="board").user_set.add(cast.cato)
-    if way == "delegation":
-        approvals.record_absence(
-            giver=cast.celia,
-            taker=cast.cato,
-            starts_at=now - timedelta(hours=1),
-            ends_at=now + timedelta(days=1),
-            by=cast.celia,
-            at=now - timedelta(hours=2),
-        )
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("door", [door for door in DOORS if "hold" in door])
-def test_nobody_decides_the_hold_they_asked_for(by, story, door, way):
-    now = timezone.now()
-    hold = holds.request(
-        story.cast.experts["code"],
-        authority="Court of Utrecht, 12/3",
-        reason="An order",
-        until_at=now + timedelta(days=9),
-        by=story.cast.cato,
-        at=now,
-    )
-    empower(way, story)
-    cato = by("cato")
-    for verb in ("approve", "refuse"):
-        path = DOORS[door][1].format(subject=hold.pk, verb=verb)
-        answer = cato.post(path, {}, content_type="application/json")
-        if path.startswith("/api/"):
-            assert (answer.status_code, answer.json()["code"]) == (403, "four_eyes")
-        hold.refresh_from_db()
-        assert hold.state == "requested"
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("door", [door for door in DOORS if "hold" not in door])
-def test_nobody_decides_their_own_request(by, story, door, way):
-    kind, pattern = DOORS[door]
-    request = asked_by_cato(kind, story)
-    empower(way, story)
-    cato = by("cato")
-    for verb in ("approve", "reject"):
-        path = pattern.format(verb=verb, request=request.pk, subject=request.subject_id)
-        if path.startswith("/api/"):
-            answer = cato.post(path, {}, content_type="application/json")
-            assert (answer.status_code, answer.json()["code"]) == (403, "four_eyes")
-        else:
-            said = text_of(cato.post(path, follow=True))
-            assert "expected a second person" in said
-        assert state_of(request) == ApprovalState.OPEN
-    page = text_of(cato.get(f"/legal/approvals/{request.pk}/"))
-    assert "You asked for this" in page
-    assert f"/legal/approvals/{request.pk}/approve/" not in page
-
-
-def test_every_door_that_decides_is_walked():
-    """A new address with a deciding verb must be added above."""
-    from tests.guards.test_views_are_gated import ALL
-
-    deciding = {
-        address
-        for address in ALL
-        if any(word in address for word in ("approve", "<slug:verb>", "reject", "(?P<verb>"))
-    }
-    known = {
-        "legal/licences/<slug:reference>/<slug:verb>/",
-        "legal/revisions/<uuid:identity>/<slug:verb>/",
-        "legal/approvals/<uuid:identity>/approve/",
-        "legal/approvals/<uuid:identity>/reject/",
-        "api/v1/^licences/(?P<reference>[\\w-]+)/(?P<verb>approve|reject|return)$",
-        "api/v1/^approvals/(?P<identity>[0-9a-f-]{36})/(?P<verb>approve|reject|return)$",
-        "api/v1/^revisions/(?P<identity>[0-9a-f-]{36})/"
-        "(?P<verb>request-activation|approve-activation|reject-activation)$",
-        "legal/holds/<uuid:identity>/<slug:verb>/",
-        "api/v1/^holds/(?P<identity>[0-9a-f-]{36})/(?P<verb>approve|refuse|lift)$",
-        # These decide nothing.
-        "api/v1/^webhooks/(?P<identity>[0-9a-f-]{36})/(?P<verb>test|secret|disable)$",
-        "legal/due/<slug:clock>/<uuid:identity>/<slug:verb>/",
-        "api/v1/^approvals/(?P<identity>[0-9a-f-]{36})/(?P<verb>pause|resume|withdraw)$",
-    }
-    assert deciding - known == set()
