@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import timedelta
 
 import openpyxl
 import pytest
 from django.http import QueryDict
+from django.utils import timezone
 
 from governance.errors import UnlawfulMove
-from governance.models import Expert, SavedFilter
+from governance.models import DecisionRecord, Expert, SavedFilter
 from governance.vocabulary import Role
 from tests import factories
 from web import access
@@ -116,10 +118,70 @@ def test_an_export_holds_every_row_of_the_filter_and_runs_no_formula(by, many):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, ""), (True, "yes"), (["a", "b"], "a b"), ("-1+cmd", "'-1+cmd"), (-1, -1), ("a", "a")],
+    [
+        (None, ""),
+        (True, "yes"),
+        (["a", "b"], "a b"),
+        ("-1+cmd", "'-1+cmd"),
+        ("＝1", "'＝1"),
+        ("\n=1", "'\n=1"),
+        (-1, -1),
+        ("a", "a"),
+    ],
 )
 def test_cells_say_what_they_hold(value, shown):
     assert cell(value) == shown
+
+
+def test_an_export_of_too_many_rows_is_refused_and_never_cut_off(by, many, monkeypatch):
+    monkeypatch.setattr("web.ui.lists.export.MAX_ROWS", 5)
+    answer = by("edda").get("/lists/experts/export.csv", {"find": "odes"}, follow=True)
+    assert "Expected at most 5 rows" in answer.content.decode()
+    few = by("edda").get("/lists/experts/export.csv", {"find": "odes-00"})
+    assert few["Content-Type"].startswith("text/csv")
+
+
+def decided(at, **fields) -> str:
+    """A recorded decision; its identity."""
+    told = {"path": "p", "requested_by": "k", "policy_epoch": 1, "input": {}, "result": {}}
+    return str(DecisionRecord.objects.create(timestamp=at, **{**told, **fields}).pk)
+
+
+def test_a_list_without_end_is_walked_by_place_there_and_back(by, story):
+    now = timezone.now()
+    made = [decided(now - timedelta(seconds=number // 2)) for number in range(60)]
+    aude, url, walked = by("aude"), "/legal/decisions/", []
+    while url:
+        page = aude.get(url).context["shown"].page
+        walked.append([str(one.pk) for one in page.object_list])
+        back, url = page.previous_url, page.next_url
+    assert [len(rows) for rows in walked] == [25, 25, 10]
+    assert sorted(one for rows in walked for one in rows) == sorted(made)
+    before = aude.get(back).context["shown"].page
+    assert [str(one.pk) for one in before.object_list] == walked[1]
+
+
+def test_a_list_without_end_is_counted_as_far_as_it_helps(by, story, monkeypatch):
+    monkeypatch.setattr("web.ui.lists.paging.MOST_COUNTED", 3)
+    for number in range(5):
+        decided(timezone.now(), input={"consumer": f"c{number}"})
+    aude = by("aude")
+    assert "More than 3 decisions" in aude.get("/legal/decisions/").content.decode()
+    assert "1 decisions" in aude.get("/legal/decisions/", {"consumer": "c1"}).content.decode()
+
+
+@pytest.mark.parametrize("place", ["x", "cD1h", "cD0yMDI2LTEzLTAx"])
+def test_a_place_nobody_gave_out_is_not_found(by, story, place):
+    assert by("aude").get("/legal/decisions/", {"from_row": place}).status_code == 404
+
+
+def test_decisions_are_found_by_every_expert_they_speak_of(by, story):
+    now = timezone.now()
+    allowed = decided(now, result={"allowed": ["odes"], "denied": {}})
+    denied = decided(now, result={"allowed": [], "denied": {"odes": ["PURPOSE"]}})
+    decided(now, result={"allowed": ["epics"], "denied": {"ballads": ["PURPOSE"]}})
+    found = by("aude").get("/legal/decisions/", {"expert": "odes"}).context["shown"].rows
+    assert {str(one.pk) for one in found} == {allowed, denied}
 
 
 @pytest.mark.parametrize("name", ["mallory", "ada", "cato"])

@@ -6,7 +6,6 @@ import json
 from datetime import datetime
 from typing import Any
 
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
@@ -24,13 +23,14 @@ from governance.vocabulary import (
 )
 from web import access
 from web.ui.legal.rows import ROWS_A_PAGE
+from web.ui.lists.paging import stretch
 
 
 @access.staff_page(Role.LEGAL, Role.AUDITOR)
 def log_page(request: HttpRequest) -> HttpResponse:
     """The tamper-evident log, newest first, and its last signed checkpoint."""
     rows = LogLeaf.objects.order_by("-seq")
-    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    page = stretch(rows, request, ROWS_A_PAGE, ("-seq",))
     context = {
         "page": page,
         "events": _told(list(page.object_list)),

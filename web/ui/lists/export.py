@@ -14,15 +14,20 @@ from django.http import HttpResponse
 from web.ui.lists.listing import Listing
 
 MAX_ROWS = 50_000
-"""A longer export belongs to the API, which is read page by page."""
+"""A longer export belongs to the API, which is read page by page; it is refused, never cut off."""
 
 _MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 FORMATS = tuple(_MEDIA_TYPES)
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a spreadsheet read a cell as a formula (OWASP, CSV injection)."""
+_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+"""What makes a spreadsheet read a cell as a formula, in both widths (OWASP, CSV injection)."""
+
+
+def is_too_long(rows: QuerySet[Any]) -> bool:
+    """Whether there are more rows than a file takes."""
+    return rows.order_by()[: MAX_ROWS + 1].count() > MAX_ROWS
 
 
 def file_of(listing: Listing, rows: QuerySet[Any], kind: str, at: datetime) -> HttpResponse:
@@ -37,7 +42,7 @@ def file_of(listing: Listing, rows: QuerySet[Any], kind: str, at: datetime) -> H
 
 
 def _cells(listing: Listing, rows: QuerySet[Any]) -> Iterator[list[Any]]:
-    for row in rows[:MAX_ROWS].iterator(chunk_size=1000):
+    for row in rows.iterator(chunk_size=1000):
         yield [cell(column.value(row)) for column in listing.columns]
 
 

@@ -74,11 +74,19 @@ def forget(request: HttpRequest, identity: str) -> HttpResponse:
 @access.signed_in_page
 @require_GET
 def export(request: HttpRequest, name: str, kind: str) -> HttpResponse:
-    """Every row of the filter, not just the page, as a file."""
+    """Every row of the filter, not just the page, as a file; too many of them are refused."""
     listing = find(name)
     if kind not in exports.FORMATS:
         raise Http404
-    rows = listing.matching(request, request.GET.urlencode())
+    query = filter_query(request.GET)
+    rows = listing.matching(request, query)
+    if exports.is_too_long(rows):
+        messages.error(
+            request,
+            f"Expected at most {exports.MAX_ROWS:,} rows in a file, found more. Narrow the filter, "
+            "or read them page by page over the API.",
+        )
+        return redirect(_address(listing, query))
     return exports.file_of(listing, rows, kind, timezone.now())
 
 
