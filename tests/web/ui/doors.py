@@ -150,7 +150,8 @@ DECIDES_NOTHING: Mapping[str, set[str]] = {
         "legal/approvals/ask/waiver/<uuid:identity>/", "legal/approvals/routes/new/",
         "legal/approvals/routes/<slug:key>/", "legal/experts/<slug:name>/hold/",
         "engineer/revisions/<uuid:identity>/activation/", "api/v1/approvals/keys",
-        "api/v1/policy-apply", "api/v1/approvals/waivers", "api/v1/approval-routes", "api/v1/experts/<slug:name>/holds",
+        "api/v1/approvals/waivers", "api/v1/approval-routes", "api/v1/policy-apply",
+        "api/v1/experts/<slug:name>/holds",
     },
     "takes back or ends what is one's own side's; nobody asked for it": {
         "legal/approvals/<uuid:identity>/take-back/", "legal/approvals/<uuid:identity>/resume/",
@@ -207,7 +208,8 @@ DECIDES_NOTHING: Mapping[str, set[str]] = {
     },
     "reads, previews or checks": {
         "legal/exchange/", "legal/licences/new/preview/", "legal/licences/new/import/",
-        "legal/log/verify/", "receipts/check/", "api/v1/policy-plan", "api/v1/imports", "api/v1/licences/preview",
+        "legal/log/verify/", "receipts/check/", "api/v1/imports", "api/v1/licences/preview",
+        "api/v1/policy-plan",
     },
     "is about one's own mail, hooks, filters and keys, which may no more than oneself": {
         "api/keys/", "api/keys/<slug:prefix>/revoke/", "api/v1/me/keys",
