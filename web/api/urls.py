@@ -11,6 +11,7 @@ from web.api import (
     exchange,
     experts,
     instruments,
+    keys,
     licensing,
     money,
     notices,
@@ -25,6 +26,8 @@ _IDENTITY = r"(?P<identity>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
 v1 = [
     path("me", parties.Me.as_view()),
+    path("me/keys", keys.PersonalKeys.as_view()),
+    path("me/keys/<slug:prefix>/revoke", keys.PersonalKeyEnd.as_view()),
     path("approvals", approvals.Approvals.as_view()),
     path("approvals/keys", approvals.KeyRequests.as_view()),
     path("approvals/waivers", approvals.WaiverRequests.as_view()),
@@ -125,5 +128,7 @@ urlpatterns = [
     path("v1/", include(v1)),
     path("schema", docs.Schema.as_view(), name="api-schema"),
     path("", docs.page, name="api-docs"),
+    path("keys/", keys.keys_page, name="api-keys"),
+    path("keys/<slug:prefix>/revoke/", keys.end_key, name="api-key-end"),
     re_path(r"^v1/", access.open_page(problems.not_found)),
 ]
