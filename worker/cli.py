@@ -1,7 +1,8 @@
 """`reclaim`: start it, look at it, stop it, check it.
 
 An entry point: it reads the environment and hands it on. Exit codes: 0 done; 1 something found
-wrong; 2 wrong usage; 3 not (all) running; 20 and up as in `worker/processes/errors.py`.
+wrong; 2 wrong usage; 3 not (all) running; 4 and 5 as in `worker/remote.py`; 20 and up as in
+`worker/processes/errors.py`.
 Nothing heavy is imported before a command needs it, so `reclaim --help` is quick.
 """
 
@@ -14,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from worker import remote
 from worker.processes.errors import ProcessesError
 from worker.processes.home import Home
 
@@ -242,6 +244,9 @@ def tour(as_json: AsJson = False) -> None:
     from worker import tour as story
 
     raise typer.Exit(story.main(as_json=as_json))
+
+
+remote.mount(app)
 
 
 def _mount(target: typer.Typer) -> None:
