@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_POST
 
 from governance import exchange, selectors
-from governance.errors import GovernanceError
+from governance.errors import GovernanceError, NotFound
 from governance.models import Document, Licence
 from governance.services import licences, whatif
 from governance.services import terms as terms_of
@@ -208,6 +208,12 @@ def what_if_page(request: HttpRequest, reference: str) -> HttpResponse:
             since=now - timedelta(days=days),
             until=now,
             by=access.staff(request, Role.LEGAL),
+        )
+    except NotFound:
+        refusal = (
+            "Nothing is served under this licence yet, so no past request hangs on it."
+            if is_granted
+            else "No build serves yet, so there is no past request to ask again."
         )
     except GovernanceError as error:
         refusal = error.message

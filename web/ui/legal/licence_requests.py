@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 from governance import exchange
 from governance.errors import GovernanceError
 from governance.exchange.rights import MAX_BYTES
-from governance.models import Document, Licence
+from governance.models import Corpus, Document, Licence
 from governance.services import documents, licences
 from governance.services import terms as terms_of
 from governance.vocabulary import Role
@@ -142,6 +142,7 @@ def _form_page(
     file = Document.objects.filter(pk=digest).first() if digest else None
     context = {
         "form": form,
+        "has_corpora": Corpus.objects.exists(),
         "former": former or _former(str(form["supersedes"].value() or "")),
         "templates": licences.templates(),
         "formats": [each for each in exchange.FORMATS.values() if each.load],

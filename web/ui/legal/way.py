@@ -109,7 +109,7 @@ def _of(owner: DataOwner) -> list[Stage]:
         ),
         Stage(
             _LATER[3], found["licence_state"] == LicenceState.APPROVED,
-            "Who did not request it decides.", url, "See the licence",
+            "Somebody else than its requester decides.", url, "See the licence",
         ),
         Stage(
             _LATER[4], found["signed_at"] is not None, "On its own page, “My licences”.",
