@@ -72,13 +72,13 @@ def test_the_board_sorts_requests_by_whom_they_wait_for(by, key):
     assert by("aude").get("/legal/approvals/").context["board"].mine == []
 
 
-def test_the_board_is_filtered_by_kind_and_owner_and_lateness(by, key):
+def test_the_board_is_filtered_by_kind_and_words_and_lateness(by, key):
     def titles(query):
         found = by("celia").get(f"/legal/approvals/?{query}").context["board"]
         return sorted(card.request.kind for card in found.mine + found.others)
 
     assert titles("kind=licence") == ["licence"]
-    assert titles("owner=birch-archive") == ["activation"]
+    assert titles("find=birch") == ["activation"]
     assert titles("overdue=1") == []
     ApprovalRequest.objects.filter(pk=key.pk).update(due_at=timezone.now() - timedelta(days=1))
     assert titles("overdue=1") == ["api_key"]

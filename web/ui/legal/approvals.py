@@ -19,7 +19,6 @@ from governance.errors import GovernanceError
 from governance.models import (
     Account,
     ApprovalRequest,
-    DataOwner,
     ExpertRevision,
     Licence,
 )
@@ -35,6 +34,7 @@ from web import access, approving, stepup
 from web.ui import forms
 from web.ui.forms.approvals import KINDS_OFFERED, AttachForm, CommentForm, HandOverForm
 from web.ui.legal.rows import ROWS_A_PAGE
+from web.ui.lists.filters import Words
 
 SEES = (Role.LEGAL, Role.ENGINEER, Role.AUDITOR)
 _DECIDING = {
@@ -46,13 +46,11 @@ _SAID = {"approve": "signed", "reject": "rejected", "return": "returned for chan
 
 
 class BoardFilter(django_filters.FilterSet):
-    """Requests by kind, by owner, by who asked."""
+    """Requests by words in their titles or owners' names, and by kind."""
 
+    find = Words("Title or owner", over=("title", "owner__legal_name"))
     kind = django_filters.ChoiceFilter(
         choices=[(kind.value, kind.label) for kind in KINDS_OFFERED], empty_label="Any"
-    )
-    owner = django_filters.ModelChoiceFilter(
-        queryset=DataOwner.objects.order_by("legal_name"), to_field_name="slug", empty_label="Any"
     )
 
 
