@@ -2,28 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from django.db.models import EmailField
 from rest_framework import serializers
 
-from governance.vocabulary import Instrument
+from governance.models import Consumer, DataOwner
+from governance.services import consumers, owners
+from governance.vocabulary import ConsumerStatus, Instrument, OwnerStatus
 
 
-class RegisterOwner(serializers.Serializer[Any]):
-    """Take on a data owner."""
+def _facts(
+    act: str, about: str, model: Any, names: Iterable[str], *needed: str, **more: Any
+) -> Any:
+    """An act that takes facts of a row; those not needed may be left out, and stay as they are."""
+    found: dict[str, Any] = {"__doc__": about, "__module__": __name__}
+    for name in names:
+        column = model._meta.get_field(name)  # noqa: SLF001 - Django's public name for it
+        is_mail = isinstance(column, EmailField)
+        kind: Any = serializers.EmailField if is_mail else serializers.CharField
+        found[name] = kind(
+            max_length=column.max_length or 2_000,
+            required=name in needed,
+            allow_blank=column.blank,
+        )
+    return type(act, (serializers.Serializer,), {**found, **more})
 
-    legal_name = serializers.CharField(max_length=200)
-    jurisdiction = serializers.CharField(max_length=2, min_length=2)
-    registry_number = serializers.CharField(max_length=64, default="", allow_blank=True)
-    contact_email = serializers.EmailField(default="", allow_blank=True)
+
+_OWNER_FACTS = [name for name in owners.FACTS if name != "authority"]
+RegisterOwner = _facts(
+    "RegisterOwner",
+    "Take on a data owner.",
+    DataOwner,
+    _OWNER_FACTS,
+    *("legal_name", "jurisdiction"),
+    is_distinct=serializers.BooleanField(
+        default=False, help_text="somebody looked at the owners of alike name: this is another"
+    ),
+)
+ChangeOwner = _facts(
+    "ChangeOwner", "Edit a data owner; what is left out stays.", DataOwner, _OWNER_FACTS
+)
+RegisterConsumer = _facts(
+    "RegisterConsumer", "Take on a consumer.", Consumer, consumers.FACTS, "name", "territory"
+)
+ChangeConsumer = _facts(
+    "ChangeConsumer", "Edit a consumer; what is left out stays.", Consumer, consumers.FACTS
+)
 
 
-class RegisterConsumer(serializers.Serializer[Any]):
-    """Take on a consumer."""
+class MoveOwner(serializers.Serializer[Any]):
+    """Move an owner to another status."""
 
-    name = serializers.CharField(max_length=200)
-    territory = serializers.CharField(max_length=2, min_length=2)
-    sector = serializers.CharField(max_length=64, default="", allow_blank=True)
+    to = serializers.ChoiceField(choices=OwnerStatus.choices())
+    reason = serializers.CharField(default="", allow_blank=True)
+
+
+class MoveConsumer(serializers.Serializer[Any]):
+    """Suspend, resume or close a consumer."""
+
+    to = serializers.ChoiceField(choices=ConsumerStatus.choices())
+    reason = serializers.CharField(default="", allow_blank=True)
+
+
+class RotateApiKey(serializers.Serializer[Any]):
+    """Give a key a new secret; the old one opens it for so many hours more."""
+
+    overlap_hours = serializers.IntegerField(min_value=0, max_value=720, default=24)
 
 
 class IssueApiKey(serializers.Serializer[Any]):
@@ -31,6 +77,12 @@ class IssueApiKey(serializers.Serializer[Any]):
 
     label = serializers.CharField(max_length=100)  # type: ignore[assignment] # a field named label
     purposes = serializers.ListField(child=serializers.CharField(max_length=64), min_length=1)
+    scopes = serializers.ListField(
+        child=serializers.CharField(max_length=64),
+        allow_null=True,
+        default=None,
+        help_text="endpoints it may call; null: all",
+    )
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ClassVar
 
 import django_filters
 from django.db.models import QuerySet
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status
 from rest_framework.generics import ListAPIView
 from rest_framework.parsers import MultiPartParser
@@ -18,17 +19,18 @@ from rest_framework.response import Response
 from governance.models import (
     Account,
     ApprovalAct,
-    ApprovalDelegation,
     ApprovalRequest,
     ApprovalStep,
     Consumer,
     ExpertRevision,
 )
-from governance.services import approvals, documents, signoffs
+from governance.services import approvals, consumers, documents, signoffs
 from governance.services.approvals import subjects
-from governance.vocabulary import ApprovalKind, ApprovalRule, ApprovalState, Role
+from governance.vocabulary import ApprovalKind, ApprovalState, Role
 from web import access, approving, stepup
+from web.api.parties import with_secret
 from web.api.room import Room, one, shown
+from web.api.serializers import IssuedKeySerializer
 
 _DECISIONS: dict[str, Callable[..., object]] = {
     "approve": signoffs.approve,
@@ -137,76 +139,6 @@ class AskForWaiver(serializers.Serializer[Any]):
     words = serializers.CharField(max_length=10_000)
 
 
-class RouteStep(serializers.Serializer[Any]):
-    """One step of a route."""
-
-    title = serializers.CharField(max_length=200)
-    role = serializers.CharField(default="", allow_blank=True, max_length=16)
-    group = serializers.CharField(default="", allow_blank=True, max_length=64)
-    needed = serializers.IntegerField(default=1, min_value=1, max_value=9)
-    days = serializers.IntegerField(default=None, allow_null=True, min_value=1, max_value=3650)
-
-
-class ProposeRoute(serializers.Serializer[Any]):
-    """The next version of a route; in force once a colleague has approved it."""
-
-    key = serializers.SlugField(max_length=64)
-    kind = serializers.ChoiceField(choices=ApprovalKind.choices())
-    title = serializers.CharField(max_length=200)
-    steps = RouteStep(many=True)
-    conditions = serializers.DictField(default=dict)
-    rules = serializers.ListField(
-        child=serializers.ChoiceField(choices=[(r.value, r.label) for r in ApprovalRule]),
-        default=list,
-    )
-    is_on = serializers.BooleanField(default=True)
-
-
-class RouteSerializer(serializers.Serializer[Any]):
-    """A route in force; version 0 is what ships."""
-
-    key = serializers.CharField()
-    version = serializers.IntegerField()
-    kind = serializers.CharField()
-    title = serializers.CharField()
-    steps = serializers.SerializerMethodField()
-    conditions = serializers.DictField()
-    rules = serializers.ListField(child=serializers.CharField())
-    is_on = serializers.BooleanField()
-
-    @extend_schema_field(RouteStep(many=True))
-    def get_steps(self, route: approvals.Route) -> list[dict[str, Any]]:
-        """The steps as they are proposed."""
-        return [dict(vars(step)) for step in route.steps]
-
-
-class AbsenceSerializer(serializers.ModelSerializer[ApprovalDelegation]):
-    """A colleague decides in my place. `kinds` null is all kinds."""
-
-    giver = serializers.CharField(source="giver.email", read_only=True)
-    taker = serializers.CharField(source="taker.email", read_only=True)
-
-    class Meta:
-        model = ApprovalDelegation
-        fields: ClassVar[list[str]] = [
-            "id", "giver", "taker", "kinds", "starts_at", "ends_at", "reason", "revoked_at",
-        ]  # fmt: skip
-
-
-class RecordAbsence(serializers.Serializer[Any]):
-    """Name who decides in my place, by e-mail address."""
-
-    taker = serializers.EmailField()
-    starts_at = serializers.DateTimeField()
-    ends_at = serializers.DateTimeField()
-    kinds = serializers.ListField(
-        child=serializers.ChoiceField(choices=ApprovalKind.choices()),
-        allow_null=True,
-        default=None,
-    )
-    reason = serializers.CharField(default="", allow_blank=True, max_length=200)
-
-
 class ApprovalFilter(django_filters.FilterSet):
     """Requests by state, kind, owner and lateness."""
 
@@ -302,6 +234,27 @@ class ApprovalVerb(Room):
         return shown(ApprovalSerializer, one(_rows(), pk=identity))
 
 
+class KeyIssue(Room):
+    """Issue an approved key, exactly as it was approved; its secret is in this answer alone."""
+
+    @extend_schema(request=None, responses={201: IssuedKeySerializer})
+    def post(self, request: Request, identity: str) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        stepup.check_rest(request)
+        asked = {"kind": ApprovalKind.API_KEY, "state": ApprovalState.APPROVED}
+        found = one(_rows(), pk=identity, **asked)
+        terms = {name: found.content[name] for name in ("label", "purposes", "scopes")}
+        ends = found.content["expires_at"]
+        issued = consumers.issue_key(
+            one(Consumer.objects.all(), pk=found.subject_id),
+            **terms,
+            expires_at=datetime.fromisoformat(ends) if ends else None,
+            by=by,
+            at=timezone.now(),
+        )
+        return with_secret(issued, status.HTTP_201_CREATED)
+
+
 class ApprovalComments(Room):
     """Say something in a thread."""
 
@@ -343,49 +296,6 @@ class ApprovalHandOver(Room):
         to = one(Account.objects.all(), email=given["to"].lower())
         act = approvals.hand_over(found, to=to, words=given["words"], by=by, at=timezone.now())
         return shown(ActSerializer, act, new=True)
-
-
-class Routes(Room):
-    """How requests go."""
-
-    @extend_schema(responses=RouteSerializer(many=True))
-    def get(self, request: Request) -> Response:
-        access.staff(self.asking)
-        return Response(RouteSerializer(approvals.in_force(), many=True).data)
-
-    @extend_schema(request=ProposeRoute, responses={201: ApprovalSerializer})
-    def post(self, request: Request) -> Response:
-        """Propose the next version of a route; answered with the request a colleague decides."""
-        by = access.staff(self.asking, Role.LEGAL)
-        stepup.check_rest(request)
-        given = self.given(ProposeRoute)
-        key, kind = given.pop("key"), ApprovalKind(given.pop("kind"))
-        steps = [approvals.Step(**step) for step in given.pop("steps")]
-        found = approvals.propose(key, kind=kind, steps=steps, **given, by=by, at=timezone.now())
-        return shown(ApprovalSerializer, found, new=True)
-
-
-class Absences(Room, ListAPIView[ApprovalDelegation]):
-    """Who decides in whose place, as far as it is mine."""
-
-    serializer_class = AbsenceSerializer
-    queryset = ApprovalDelegation.objects.none()
-
-    def get_queryset(self) -> QuerySet[ApprovalDelegation]:
-        account = access.staff(self.asking, Role.LEGAL, Role.ENGINEER)
-        rows = ApprovalDelegation.objects.select_related("giver", "taker")
-        return (rows.filter(giver=account) | rows.filter(taker=account)).order_by("-starts_at")
-
-    @extend_schema(request=RecordAbsence, responses={201: AbsenceSerializer})
-    def post(self, request: Request) -> Response:
-        """Name who decides in my place."""
-        account = access.staff(self.asking, Role.LEGAL, Role.ENGINEER)
-        given = self.given(RecordAbsence)
-        taker = one(Account.objects.all(), email=given.pop("taker").lower())
-        row = approvals.record_absence(
-            giver=account, taker=taker, **given, by=account, at=timezone.now()
-        )
-        return Response(AbsenceSerializer(row).data, status=status.HTTP_201_CREATED)
 
 
 def _rows() -> QuerySet[ApprovalRequest]:

@@ -12,7 +12,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from governance.models import Expert, LegalHold, Licence
-from governance.selectors.due import due_board
 from governance.services import effects, experts, holds
 from governance.vocabulary import Instrument, Role
 from web import access, stepup
@@ -87,22 +86,6 @@ class RequestHold(serializers.Serializer[Any]):
     authority = serializers.CharField(max_length=200)
     reason = serializers.CharField()
     until_at = serializers.DateTimeField()
-
-
-class DueSerializer(serializers.Serializer[Any]):
-    """One clock that runs."""
-
-    clock = serializers.CharField()
-    what = serializers.CharField()
-    about = serializers.CharField()
-    subject = serializers.CharField()
-    deadline = serializers.DateTimeField()
-    words = serializers.CharField()
-    is_paused = serializers.SerializerMethodField()
-
-    def get_is_paused(self, line: Any) -> bool:
-        """Whether it stands still."""
-        return line.pause is not None
 
 
 def _asked(request: Request) -> tuple[Instrument, effects.Scope]:
@@ -197,12 +180,3 @@ class HoldDecision(Room):
         stepup.check_rest(request)
         hold = one(LegalHold.objects.select_related("expert"), pk=identity)
         return shown(HoldSerializer, _HOLD_ACTS[verb](hold, by=by, at=timezone.now()))
-
-
-class Due(Room):
-    """Every clock that runs, soonest first; for legal staff."""
-
-    @extend_schema(responses=DueSerializer(many=True))
-    def get(self, request: Request) -> Response:
-        access.staff(self.asking, Role.LEGAL)
-        return Response(DueSerializer(due_board(at=timezone.now()), many=True).data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import Http404
@@ -22,7 +23,7 @@ from governance.models import (
     WebhookEndpoint,
 )
 from governance.services import notices, webhooks
-from governance.vocabulary import Role
+from governance.vocabulary import MailRhythm, NoticeKind, Role
 from web import access
 from web.api.room import Room, one
 
@@ -112,6 +113,51 @@ class NoticesRead(Room):
     @extend_schema(request=None, responses={204: None})
     def post(self, request: Request) -> Response:
         notices.mark_read(access.person(self.asking).account, at=timezone.now())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class PreferenceSerializer(serializers.Serializer[Any]):
+    """When notices are mailed, and which never are; the inbox shows everything."""
+
+    mail = serializers.ChoiceField(choices=MailRhythm.choices())
+    never_mailed = serializers.ListField(
+        child=serializers.ChoiceField(choices=NoticeKind.choices()), default=list
+    )
+
+
+class Preferences(Room):
+    """How one wants to be told."""
+
+    @extend_schema(responses=PreferenceSerializer)
+    def get(self, request: Request) -> Response:
+        known = notices.preference_of(access.person(self.asking).account)
+        return Response(PreferenceSerializer(known).data)
+
+    @extend_schema(request=PreferenceSerializer, responses=PreferenceSerializer)
+    def post(self, request: Request) -> Response:
+        """Say how one wants to be told from now on."""
+        given = self.given(PreferenceSerializer)
+        mail, never = MailRhythm(given["mail"]), given["never_mailed"]
+        account = access.person(self.asking).account
+        told = notices.prefer(account, mail=mail, never_mailed=never)
+        return Response(PreferenceSerializer(told).data)
+
+
+class AcknowledgeByLetter(serializers.Serializer[Any]):
+    """Who acknowledged."""
+
+    as_whom = serializers.CharField(max_length=200)
+
+
+class Acknowledgement(Room):
+    """Note an acknowledgement that came another way than by the link; for legal staff."""
+
+    @extend_schema(request=AcknowledgeByLetter, responses={204: None})
+    def post(self, request: Request, identity: UUID) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        found = one(Notice.objects.filter(needs_acknowledgement=True), pk=identity)
+        as_whom = self.given(AcknowledgeByLetter)["as_whom"]
+        notices.acknowledge(found, by=by, at=timezone.now(), as_whom=as_whom)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -19,7 +21,7 @@ from governance.services import (
     consumers,
     owners,
 )
-from governance.vocabulary import Role
+from governance.vocabulary import ConsumerStatus, OwnerStatus, Role
 from web import access, stepup
 from web.api import acts
 from web.api.room import Room, one, shown
@@ -69,6 +71,36 @@ class Owners(Room, ListAPIView[DataOwner]):
         return shown(OwnerSerializer, owner, new=True)
 
 
+class OneOwner(Room):
+    """One data owner: for staff and its own members."""
+
+    @extend_schema(responses=OwnerSerializer)
+    def get(self, request: Request, slug: str) -> Response:
+        found = access.owner_for(self.asking, slug, or_staff=tuple(access.STAFF))
+        return shown(OwnerSerializer, found)
+
+    @extend_schema(request=acts.ChangeOwner, responses=OwnerSerializer)
+    def patch(self, request: Request, slug: str) -> Response:
+        """Edit an owner's facts; what it was before stays readable. For legal staff."""
+        by = access.staff(self.asking, Role.LEGAL)
+        owner = one(DataOwner.objects.all(), slug=slug)
+        facts = self.given(acts.ChangeOwner)
+        return shown(OwnerSerializer, owners.change(owner, facts=facts, by=by, at=timezone.now()))
+
+
+class OwnerStatusMove(Room):
+    """Move an owner to another status, as far as its licences and experts allow."""
+
+    @extend_schema(request=acts.MoveOwner, responses=OwnerSerializer)
+    def post(self, request: Request, slug: str) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        owner = one(DataOwner.objects.all(), slug=slug)
+        given = self.given(acts.MoveOwner)
+        to = OwnerStatus(given["to"])
+        moved = owners.move(owner, to=to, reason=given["reason"], by=by, at=timezone.now())
+        return shown(OwnerSerializer, moved)
+
+
 class Consumers(Room, ListAPIView[Consumer]):
     """Consumers, for legal staff."""
 
@@ -86,6 +118,37 @@ class Consumers(Room, ListAPIView[Consumer]):
         by = access.staff(self.asking, Role.LEGAL)
         consumer = consumers.register(**self.given(acts.RegisterConsumer), by=by, at=timezone.now())
         return shown(ConsumerSerializer, consumer, new=True)
+
+
+class OneConsumer(Room):
+    """One consumer; for legal staff and auditors."""
+
+    @extend_schema(responses=ConsumerSerializer)
+    def get(self, request: Request, slug: str) -> Response:
+        access.staff(self.asking, Role.LEGAL, Role.AUDITOR)
+        return shown(ConsumerSerializer, one(Consumer.objects.all(), slug=slug))
+
+    @extend_schema(request=acts.ChangeConsumer, responses=ConsumerSerializer)
+    def patch(self, request: Request, slug: str) -> Response:
+        """Edit a consumer; policy sees it from its next request on. For legal staff."""
+        by = access.staff(self.asking, Role.LEGAL)
+        found = one(Consumer.objects.all(), slug=slug)
+        facts = self.given(acts.ChangeConsumer)
+        changed = consumers.change(found, facts=facts, by=by, at=timezone.now())
+        return shown(ConsumerSerializer, changed)
+
+
+class ConsumerStatusMove(Room):
+    """Suspend, resume or close a consumer: unless it is active, its keys open nothing, at once."""
+
+    @extend_schema(request=acts.MoveConsumer, responses=ConsumerSerializer)
+    def post(self, request: Request, slug: str) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        found = one(Consumer.objects.all(), slug=slug)
+        given = self.given(acts.MoveConsumer)
+        to = ConsumerStatus(given["to"])
+        moved = consumers.move(found, to=to, reason=given["reason"], by=by, at=timezone.now())
+        return shown(ConsumerSerializer, moved)
 
 
 class ConsumerKeys(Room, ListAPIView[ApiKey]):
@@ -107,9 +170,26 @@ class ConsumerKeys(Room, ListAPIView[ApiKey]):
         consumer = one(Consumer.objects.all(), slug=slug)
         given = self.given(acts.IssueApiKey)
         issued = consumers.issue_key(consumer, **given, by=by, at=timezone.now())
-        answer = {**ApiKeySerializer(issued.api_key).data, "secret": issued.secret}
-        headers = {"Cache-Control": "no-store"}
-        return Response(answer, status=status.HTTP_201_CREATED, headers=headers)
+        return with_secret(issued, status.HTTP_201_CREATED)
+
+
+def with_secret(issued: consumers.IssuedKey, code: int) -> Response:
+    """A key with its secret, which no cache and no table keeps."""
+    answer = {**ApiKeySerializer(issued.api_key).data, "secret": issued.secret}
+    return Response(answer, status=code, headers={"Cache-Control": "no-store"})
+
+
+class KeyRotation(Room):
+    """Give an API key a new secret, which is in this answer and nowhere else."""
+
+    @extend_schema(request=acts.RotateApiKey, responses=IssuedKeySerializer)
+    def post(self, request: Request, slug: str, prefix: str) -> Response:
+        by = access.staff(self.asking, Role.LEGAL)
+        stepup.check_rest(request)
+        key = one(ApiKey.objects.all(), consumer__slug=slug, prefix=prefix)
+        overlap = timedelta(hours=self.given(acts.RotateApiKey)["overlap_hours"])
+        issued = consumers.rotate_key(key, overlap=overlap, by=by, at=timezone.now())
+        return with_secret(issued, status.HTTP_200_OK)
 
 
 class KeyRevocation(Room):

@@ -22,6 +22,7 @@ from governance.models import (
     RunnerLease,
     Withdrawal,
 )
+from governance.services import consumers, owners
 
 
 class OwnerSerializer(serializers.ModelSerializer[DataOwner]):
@@ -30,8 +31,7 @@ class OwnerSerializer(serializers.ModelSerializer[DataOwner]):
     class Meta:
         model = DataOwner
         fields: ClassVar[list[str]] = [
-            "id", "slug", "legal_name", "jurisdiction", "registry_number", "contact_email",
-            "registered_at",
+            "id", "slug", "status", *owners.FACTS, "registered_at",
         ]  # fmt: skip
 
 
@@ -40,7 +40,7 @@ class ConsumerSerializer(serializers.ModelSerializer[Consumer]):
 
     class Meta:
         model = Consumer
-        fields: ClassVar[list[str]] = ["id", "slug", "name", "territory", "sector", "registered_at"]
+        fields: ClassVar[list[str]] = ["id", "slug", "status", *consumers.FACTS, "registered_at"]
 
 
 class PersonSerializer(serializers.Serializer[Any]):
@@ -58,7 +58,8 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
     class Meta:
         model = ApiKey
         fields: ClassVar[list[str]] = [
-            "prefix", "label", "purposes", "issued_at", "expires_at", "revoked_at", "last_used_at",
+            "prefix", "label", "purposes", "scopes", "issued_at", "expires_at", "rotated_at",
+            "previous_until", "revoked_at", "last_used_at",
         ]  # fmt: skip
 
 

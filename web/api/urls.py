@@ -2,12 +2,15 @@
 
 from django.urls import include, path, re_path
 
+from governance.vocabulary import Clock
 from web import access
 from web.api import (
     approvals,
+    consents,
     corpora,
     decisions,
     docs,
+    due,
     exchange,
     experts,
     instruments,
@@ -17,8 +20,10 @@ from web.api import (
     notices,
     operations,
     parties,
+    people,
     policyfiles,
     problems,
+    routes,
 )
 
 # What `<uuid:identity>` takes, for addresses that end in one of several verbs.
@@ -39,11 +44,28 @@ v1 = [
     path("approvals/<uuid:identity>/comments", approvals.ApprovalComments.as_view()),
     path("approvals/<uuid:identity>/attachments", approvals.ApprovalAttachments.as_view()),
     path("approvals/<uuid:identity>/hand-over", approvals.ApprovalHandOver.as_view()),
-    path("approval-routes", approvals.Routes.as_view()),
-    path("absences", approvals.Absences.as_view()),
+    path("approvals/<uuid:identity>/issue", approvals.KeyIssue.as_view()),
+    path("approval-routes", routes.Routes.as_view()),
+    path("approval-groups", routes.Groups.as_view()),
+    path("absences", routes.Absences.as_view()),
+    path("absences/<uuid:identity>/end", routes.AbsenceEnd.as_view()),
     path("owners", parties.Owners.as_view()),
+    path("owners/<slug:slug>", parties.OneOwner.as_view()),
+    path("owners/<slug:slug>/status", parties.OwnerStatusMove.as_view()),
+    path("owners/<slug:slug>/people", people.OwnerPeople.as_view()),
+    path("staff", people.Staff.as_view()),
+    path("members/<uuid:identity>/role", people.MemberRole.as_view()),
+    path("members/<uuid:identity>/remove", people.MemberRemoval.as_view()),
+    path("invitations/<uuid:identity>/resend", people.InvitationResend.as_view()),
+    path("invitations/<uuid:identity>/revoke", people.InvitationRevocation.as_view()),
+    path("consents", consents.Consents.as_view()),
+    path("consents/<uuid:identity>", consents.ConsentReceipt.as_view()),
+    path("consents/<uuid:identity>/basis", consents.ConsentBasis.as_view()),
     path("consumers", parties.Consumers.as_view()),
+    path("consumers/<slug:slug>", parties.OneConsumer.as_view()),
+    path("consumers/<slug:slug>/status", parties.ConsumerStatusMove.as_view()),
     path("consumers/<slug:slug>/keys", parties.ConsumerKeys.as_view()),
+    path("consumers/<slug:slug>/keys/<slug:prefix>/rotate", parties.KeyRotation.as_view()),
     path("consumers/<slug:slug>/keys/<slug:prefix>/revoke", parties.KeyRevocation.as_view()),
     path("corpora", corpora.Corpora.as_view()),
     path("corpora/<slug:slug>", corpora.OneCorpus.as_view()),
@@ -86,9 +108,16 @@ v1 = [
         instruments.HoldDecision.as_view(),
     ),
     path("licences/<slug:reference>/effect", instruments.LicenceEffect.as_view()),
-    path("due", instruments.Due.as_view()),
+    path("due", due.Due.as_view()),
+    path("gaps/<uuid:identity>/resolve", due.GapResolution.as_view()),
+    re_path(
+        rf"^clocks/(?P<clock>{'|'.join(Clock)})/{_IDENTITY}/(?P<verb>pause|resume)$",
+        due.ClockVerb.as_view(),
+    ),
     path("notices", notices.Notices.as_view()),
     path("notices/read", notices.NoticesRead.as_view()),
+    path("notices/preferences", notices.Preferences.as_view()),
+    path("notices/<uuid:identity>/acknowledged", notices.Acknowledgement.as_view()),
     path("webhooks", notices.Webhooks.as_view()),
     re_path(
         rf"^webhooks/{_IDENTITY}/(?P<verb>test|secret|disable)$",

@@ -9,9 +9,10 @@ from governance.services.consumers.keys import (
     revoke_key,
     rotate_key,
 )
-from governance.services.consumers.register import change, move, register
+from governance.services.consumers.register import FACTS, change, move, register
 
 __all__ = [
+    "FACTS",
     "IssuedKey",
     "authenticate",
     "change",

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from governance.models import Consumer, DataOwner
 from governance.services.approvals import Step
-from governance.services.consumers.register import FACTS as CONSUMER_FACTS
+from governance.services.consumers import FACTS as CONSUMER_FACTS
 from governance.services.owners import FACTS as OWNER_FACTS
 from governance.services.policyfile.reading import Source, Wrong, WrongFile, told
 from governance.services.terms import Terms
