@@ -54,7 +54,8 @@ from governance.vocabulary import (
 )
 from modelops.corpus import installed, jsonl, merkle
 from modelops.training import recipe as recipes
-from worker.waiting import Waiting, WorkFailed
+from worker.processes.home import Home
+from worker.waiting import Waiting, Watch, WorkFailed
 
 PUBLIC_SET = "public"
 
@@ -104,7 +105,7 @@ class Story:
         self.home = home
         self.console = console
         self.notes = _Notes(home / "demo.json")
-        self.waiting = Waiting(console)
+        self.waiting = Waiting(console, Watch(Home(home)))
 
     def run(self) -> None:
         """Every step; what is done already is passed over."""

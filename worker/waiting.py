@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from uuid import UUID
 
@@ -19,19 +20,50 @@ from rich.progress import (
 
 from governance.models import FollowUp
 from governance.vocabulary import FollowUpState
+from worker.processes import control
+from worker.processes.home import Home
 
 POLL_S = 0.5
+MOST_FALLS = 4
 
 
 class WorkFailed(Exception):
     """Work that was waited for has failed for good; the message says what to look at."""
 
 
-class Waiting:
-    """Shows progress until work is done. `limit_s` bounds one wait."""
+class Watch:
+    """Notices a process that keeps dying: supervisord starts it anew for ever."""
 
-    def __init__(self, console: Console, limit_s: float = 1800) -> None:
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._pids: dict[str, int] = {}
+        self._falls: Counter[str] = Counter()
+
+    def look(self) -> None:
+        """Count who was started anew since the last look.
+
+        Raises:
+            WorkFailed: one process was, more than `MOST_FALLS` times; the end of its log says why.
+        """
+        for row in control.status(self._home):
+            if row.pid is None:
+                continue
+            self._falls[row.name] += self._pids.get(row.name, row.pid) != row.pid
+            self._pids[row.name] = row.pid
+            if self._falls[row.name] > MOST_FALLS:
+                raise WorkFailed(
+                    f"expected {row.name} to stay up, found it started anew {MOST_FALLS + 1} "
+                    f"times. The end of its log, {self._home.log / row.name}.log:\n"
+                    + "".join(control.logs(self._home, row.name, lines=15))
+                )
+
+
+class Waiting:
+    """Shows progress until work is done. `limit_s` bounds one wait; `watch` may end it earlier."""
+
+    def __init__(self, console: Console, watch: Watch, limit_s: float = 1800) -> None:
         self._console = console
+        self._watch = watch
         self._limit_s = limit_s
         self._since = timezone.now()
 
@@ -89,6 +121,7 @@ class Waiting:
         while time.monotonic() < end_s:
             yield
             time.sleep(POLL_S)
+            self._watch.look()
         raise WorkFailed(
             f"expected {what} within {self._limit_s:.0f} s; look at `reclaim status` and "
             "`reclaim logs`, then run the same command again: it goes on where it was"

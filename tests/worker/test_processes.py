@@ -20,6 +20,7 @@ import redis
 
 from worker import processes
 from worker.processes import Home, control, errors, orphans, servers, supervision
+from worker.waiting import MOST_FALLS, Watch, WorkFailed
 
 BOTH = processes.SERVERS
 NO_URLS = {
@@ -151,6 +152,21 @@ def test_a_killed_server_is_started_again(home):
     processes.start(home, NO_URLS, BOTH)
     with redis.Redis.from_url(processes.addresses(home)["redis_url"]) as client:
         assert client.ping()
+
+
+def test_who_waits_for_work_is_told_of_a_process_that_keeps_dying(home):
+    watch = Watch(home)
+    watch.look()
+    for _ in range(MOST_FALLS):
+        fell = pids(home)["redis"]
+        os.kill(fell, signal.SIGKILL)
+        wait_until(lambda fell=fell: pids(home)["redis"] not in {None, fell})
+        watch.look()
+    fell = pids(home)["redis"]
+    os.kill(fell, signal.SIGKILL)
+    wait_until(lambda: pids(home)["redis"] not in {None, fell})
+    with pytest.raises(WorkFailed, match=r"expected redis to stay up, found it started anew 5"):
+        watch.look()
 
 
 @pytest.mark.faults
