@@ -148,7 +148,8 @@ def put_into_effect(page: Page, instrument: str, reason: str) -> None:
     page.locator("#end-form").get_by_label("Reason").fill(reason)
     expect(page.locator("#effect")).to_contain_text("Disabled")
     page.get_by_role("button", name="Put into effect").click()
-    expect(page.get_by_text(f"{instrument} of plays-v1 is recorded")).to_be_visible()
+    said = f"Recorded and in the policy: {instrument.lower()} plays-v1."
+    expect(page.get_by_text(said)).to_be_visible()
 
 
 def look_ahead_suspend_and_end(page: Page) -> None:
@@ -162,6 +163,7 @@ def look_ahead_suspend_and_end(page: Page) -> None:
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("In force")
     put_into_effect(page, "Terminate", "Agreed with the owner")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Notice runs")
     page.get_by_role("link", name="History", exact=True).click()
     expect(page.get_by_text("Agreed with the owner")).to_be_visible()
 

@@ -37,7 +37,7 @@ def test_cato_requests_a_licence_and_celia_approves_it(site):
     expect(celia.get_by_text("May answer for research")).to_be_visible()
     celia.get_by_label("Note").fill("Read in full")
     celia.get_by_role("button", name="Approve").click()
-    expect(celia.get_by_text("plays-texts-v2 is approved.")).to_be_visible()
+    expect(celia.get_by_text("Plays, 1600 to 1900 is approved.")).to_be_visible()
     assert Licence.objects.get(reference="plays-texts-v2").state == LicenceState.APPROVED
 
 

@@ -115,10 +115,46 @@ def test_what_was_typed_and_not_sent_is_not_lost_without_asking(site):
     page.goto("/legal/licences/new/")
     asked = []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
-    page.locator("#id_governing_law").fill("Netherlands")
+    expect(page.locator("#preview")).to_contain_text("May train")
+    with page.expect_response("**/preview/"):  # else leaving cuts it off, and htmx complains
+        page.locator("#id_governing_law").fill("Netherlands")
     page.get_by_role("link", name="Cancel").click()
     expect(page.locator("#id_governing_law")).to_have_value("Netherlands")
     assert asked == ["beforeunload"]
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until what `selector` names is focused, and see that it shows."""
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", f"{selector} does not show its focus"
+            return
+    raise AssertionError(f"Tab never reached {selector}")
+
+
+def test_a_licence_is_requested_by_keyboard_alone(site):
+    page = site.page_of("cato")
+    page.goto("/legal/licences/new/?template=research-eu")
+    tab_to(page, "#id_corpus")
+    page.keyboard.type("Plays")
+    tab_to(page, "input[name=purposes][value=education]")
+    page.keyboard.press("Space")
+    expect(page.locator("#preview")).to_contain_text("education")
+    tab_to(page, "#id_territories")
+    page.keyboard.type("DE NL")
+    tab_to(page, "#id_notice_days")
+    page.keyboard.type("60")
+    tab_to(page, "#id_duty_1_action")
+    tab_to(page, "#id_needs_countersignature")
+    page.keyboard.press("Space")
+    tab_to(page, "#licence-form .actions button")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("A second person approves it.")).to_be_visible()
+    asked = Licence.objects.get(reference="plays-texts-v2")
+    assert asked.territories == ["DE", "NL"]
+    assert (asked.notice_days, asked.needs_countersignature) == (60, True)
 
 
 def test_a_licence_is_requested_without_script(site):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +22,13 @@ def is_pressed(view: Callable[..., Any]) -> bool:
     return "POST" in inspect.getsource(inspect.unwrap(view))
 
 
+def plain(address: str) -> str:
+    """An address without what its parts may look like; its verbs stay."""
+    return re.sub(r"\(\?P<(identity|clock)>[^()]*(\([^()]*\)[^()]*)*\)", r"<\1>", address)
+
+
 PRESSED = {
-    address
+    plain(address)
     for address, view in ALL.items()
     if not address.startswith(("account/", "v1/")) and is_pressed(view)
 }
@@ -35,6 +41,7 @@ class Door:
     asked: str
     path: str
     sent: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 403
     code: str = "four_eyes"
     said: str = "expected a second person"
     is_held_by_the_database: bool = True
@@ -49,7 +56,6 @@ _BULK = {"row": "{licence}", "confirmed": "1", "reason": "Read"}
 _UNAPPROVED = {"code": "not_permitted", "said": "expected an approved request"}
 _READ = "/legal/licences/{reference}/read-contract/"
 _KEY = {"label": "own", "purposes": ["research"]}
-_UUID = r"(?P<identity>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 
 
 def _verbs(asked: str, path: str, *verbs: str) -> tuple[Door, ...]:
@@ -92,14 +98,14 @@ DECIDES: Mapping[str, tuple[Door, ...]] = {
     "legal/revisions/<uuid:identity>/<slug:verb>/": _verbs(
         "activation", "/legal/revisions/{revision}/<verb>/", "approve", "reject"
     ),
-    rf"api/v1/^revisions/{_UUID}/"
+    r"api/v1/^revisions/<identity>/"
     r"(?P<verb>request-activation|approve-activation|reject-activation)$": _verbs(
         "activation", "/api/v1/revisions/{revision}/<verb>-activation", "approve", "reject"
     ),
     "legal/approvals/<uuid:identity>/approve/": _board("/legal/approvals/{request}/approve/", ""),
     "legal/approvals/<uuid:identity>/reject/": _board("/legal/approvals/{request}/reject/", ""),
     "legal/approvals/<uuid:identity>/return/": _board("/legal/approvals/{request}/return/", ""),
-    rf"api/v1/^approvals/{_UUID}/(?P<verb>approve|reject|return|pause|resume|withdraw)$": (
+    r"api/v1/^approvals/<identity>/(?P<verb>approve|reject|return|pause|resume|withdraw)$": (
         *_board("/api/v1/approvals/{request}/<verb>", "approve", "reject", "return"),
         *_clock("/api/v1/approvals/{request}/pause"),
     ),
@@ -120,7 +126,7 @@ DECIDES: Mapping[str, tuple[Door, ...]] = {
         *_verbs("hold", "/legal/holds/{hold}/<verb>/", "approve", "refuse"),
         *_verbs("standing hold", "/legal/holds/{hold}/<verb>/", "lift"),
     ),
-    rf"api/v1/^holds/{_UUID}/(?P<verb>approve|refuse|lift)$": (
+    r"api/v1/^holds/<identity>/(?P<verb>approve|refuse|lift)$": (
         *_verbs("hold", "/api/v1/holds/{hold}/<verb>", "approve", "refuse"),
         *_verbs("standing hold", "/api/v1/holds/{hold}/<verb>", "lift"),
     ),
@@ -134,6 +140,15 @@ DECIDES: Mapping[str, tuple[Door, ...]] = {
         Door(
             "unapproved key", "/api/v1/consumers/dara/keys", _KEY,
             is_held_by_the_database=False, **_UNAPPROVED,
+        ),
+    ),
+    "api/v1/approvals/<uuid:identity>/issue": (
+        Door(
+            "unapproved key",
+            "/api/v1/approvals/{request}/issue",
+            status=404,
+            code="not_found",
+            is_held_by_the_database=False,
         ),
     ),
     "legal/approvals/<uuid:identity>/issue/": (
@@ -154,6 +169,7 @@ DECIDES_NOTHING: Mapping[str, set[str]] = {
         "api/v1/experts/<slug:name>/holds",
     },
     "takes back or ends what is one's own side's; nobody asked for it": {
+        "api/v1/absences/<uuid:identity>/end",
         "legal/approvals/<uuid:identity>/take-back/", "legal/approvals/<uuid:identity>/resume/",
         "legal/approvals/absence/<uuid:identity>/end/", "legal/licences/<slug:reference>/end/",
         "legal/licences/<slug:reference>/resume/", "legal/experts/<slug:name>/effect/",
@@ -169,12 +185,18 @@ DECIDES_NOTHING: Mapping[str, set[str]] = {
         "owner/experts/<slug:name>/consent/<slug:reference>/", "api/v1/experts/<slug:name>/consent",
     },
     "lends one's own right; who asked is refused wherever it is used": {
+        "api/v1/approval-groups",
         "legal/approvals/absence/", "legal/approvals/groups/", "api/v1/absences",
     },
     "gives a key that exists a new secret, with the same rights": {
+        "api/v1/consumers/<slug:slug>/keys/<slug:prefix>/rotate",
         "legal/consumers/<slug:slug>/keys/<slug:prefix>/rotate/",
     },
     "writes down facts, each in a history": {
+        "api/v1/owners/<slug:slug>", "api/v1/owners/<slug:slug>/status",
+        "api/v1/consumers/<slug:slug>", "api/v1/consumers/<slug:slug>/status",
+        "api/v1/consents/<uuid:identity>/basis", "api/v1/gaps/<uuid:identity>/resolve",
+        "api/v1/notices/<uuid:identity>/acknowledged",
         "legal/owners/new/", "legal/owners/<slug:slug>/", "legal/owners/<slug:slug>/edit/",
         "legal/owners/<slug:slug>/move/", "legal/corpora/new/",
         "legal/corpora/<slug:slug>/sources/",
@@ -194,6 +216,7 @@ DECIDES_NOTHING: Mapping[str, set[str]] = {
         "legal/licences/new/contract/",
     },
     "stops or starts a clock that guards no decision": {
+        r"api/v1/^clocks/<clock>/<identity>/(?P<verb>pause|resume)$",
         "legal/due/<slug:clock>/<uuid:identity>/<slug:verb>/",
     },
     "says something in a thread": {
@@ -212,16 +235,20 @@ DECIDES_NOTHING: Mapping[str, set[str]] = {
         "api/v1/policy-plan",
     },
     "is about one's own mail, hooks, filters and keys, which may no more than oneself": {
+        "api/v1/notices/preferences",
         "api/keys/", "api/keys/<slug:prefix>/revoke/", "api/v1/me/keys",
         "api/v1/me/keys/<slug:prefix>/revoke",
         "notices/read/", "notices/preferences/", "notices/webhooks/",
         "notices/webhooks/<uuid:identity>/<slug:verb>/",
         "notices/webhooks/<uuid:identity>/replay/<uuid:message>/", "api/v1/notices/read",
         "api/v1/webhooks", "api/v1/webhooks/messages/<uuid:identity>/replay",
-        rf"api/v1/^webhooks/{_UUID}/(?P<verb>test|secret|disable)$", "lists/<slug:name>/save/",
+        r"api/v1/^webhooks/<identity>/(?P<verb>test|secret|disable)$", "lists/<slug:name>/save/",
         "lists/saved/<uuid:identity>/forget/",
     },
     "invites people, who accept by themselves, or lets them go": {
+        "api/v1/staff", "api/v1/owners/<slug:slug>/people", "api/v1/members/<uuid:identity>/role",
+        "api/v1/members/<uuid:identity>/remove", "api/v1/invitations/<uuid:identity>/resend",
+        "api/v1/invitations/<uuid:identity>/revoke",
         "legal/staff/", "legal/owners/<slug:slug>/members/", "people/of/<slug:slug>/",
         "people/members/<uuid:identity>/role/", "people/members/<uuid:identity>/remove/",
         "people/invitations/<uuid:identity>/resend/", "people/invitations/<uuid:identity>/revoke/",

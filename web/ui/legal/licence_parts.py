@@ -20,7 +20,7 @@ from governance.errors import GovernanceError, NotFound
 from governance.models import Document, Licence
 from governance.services import licences, whatif
 from governance.services import terms as terms_of
-from governance.vocabulary import LicenceState, Role
+from governance.vocabulary import Instrument, LicenceState, Role
 from web import access
 from web.ui import contracts, forms
 from web.ui.legal.rows import listed
@@ -57,6 +57,9 @@ def head_context(request: HttpRequest, licence: Licence) -> dict[str, Any]:
     return {
         "licence": licence,
         "is_in_force": Licence.objects.in_force(timezone.now()).filter(pk=licence.pk).exists(),
+        "is_suspended": licence.endings.filter(
+            instrument=Instrument.SUSPEND, lifts=None, lifted_by=None
+        ).exists(),
         "is_own_request": licence.requested_by_id == account.pk,
         "is_confirmed": licences.contract_is_confirmed(licence),
         "countersignature": getattr(licence, "countersignature", None),

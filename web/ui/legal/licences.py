@@ -48,21 +48,15 @@ def licence_page(request: HttpRequest, reference: str) -> HttpResponse:
 def _licence_page(
     request: HttpRequest, licence: Licence, end_form: forms.EndLicenceForm
 ) -> HttpResponse:
-    now = timezone.now()
-    endings = licence.endings.select_related("ended_by", "lifts").order_by("-recorded_at")
-    is_over = not _not_over(now).filter(pk=licence.pk).exists()
+    is_over = not _not_over(timezone.now()).filter(pk=licence.pk).exists()
+    is_asked = licence.state == LicenceState.REQUESTED
     head = head_context(request, licence)
-    is_on_its_way = licence.state == LicenceState.REQUESTED or not is_over
+    is_there = head["is_in_force"] or head["is_suspended"] or (is_over and not is_asked)
     context = {
         **head,
-        "stages": way.of_licence(licence, access.staff(request, Role.LEGAL))
-        if is_on_its_way and not head["is_in_force"]
-        else [],
+        "stages": [] if is_there else way.of_licence(licence, access.staff(request, Role.LEGAL)),
         "sentences": terms_of.sentences(terms_of.of(licence)),
         "experts": Expert.objects.filter(corpus=licence.corpus),
-        "is_suspended": endings.filter(
-            instrument=Instrument.SUSPEND, lifts=None, lifted_by=None
-        ).exists(),
         "is_over": is_over,
         "end_form": end_form,
         "not_cleared": corpora.not_cleared_by(licence.corpus),
@@ -112,8 +106,8 @@ def end_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
                 by=by,
                 at=timezone.now(),
             )
-            said = Instrument(ending.instrument).label
-            messages.success(request, f"{said} of {licence} is recorded and in the policy.")
+            said = Instrument(ending.instrument).label.lower()
+            messages.success(request, f"Recorded and in the policy: {said} {licence}.")
             return redirect("legal:licence", reference)
     return _licence_page(request, licence, form)
 

@@ -119,9 +119,7 @@ def _of(owner: DataOwner) -> list[Stage]:
 
 
 def of_licence(licence: Licence, account: Account) -> list[Stage]:
-    """How far one version is, and whose turn it is. Nothing for one that was rejected."""
-    if licence.state == LicenceState.REJECTED:
-        return []
+    """How far a version is that is asked for or approved and not in force, and whose turn it is."""
     is_approved = licence.state == LicenceState.APPROVED
     is_own = licence.requested_by_id == account.pk
     stages = [Stage("Requested", True, told=f"By {licence.requested_by}.")]
@@ -134,8 +132,7 @@ def of_licence(licence: Licence, account: Account) -> list[Stage]:
         stages.append(Stage("Countersigned", True, told=f"By {signature.signed_by}."))
     elif licence.needs_countersignature:
         stages.append(Stage("Countersigned", False, _signer(licence)))
-    is_in_force = Licence.objects.in_force(timezone.now()).filter(pk=licence.pk).exists()
-    return _told([*stages, Stage("In force", is_in_force, "It has not begun, or is paused.")])
+    return _told([*stages, Stage("In force", False, "Once it begins.")])
 
 
 def _read(licence: Licence, *, is_own: bool) -> Stage:
