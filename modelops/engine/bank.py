@@ -58,7 +58,7 @@ class FeedForward:
     def __call__(self, x_ND: torch.Tensor) -> torch.Tensor:
         inward = [product(x_ND) for product in self._inward]
         gate_NF, up_NF = inward if len(inward) == 2 else inward[0].chunk(2, dim=-1)
-        out_ND: torch.Tensor = self._down(self._steady_activation(gate_NF) * up_NF)
+        out_ND: torch.Tensor = self._down(self._steady_activation(gate_NF).mul_(up_NF))
         return out_ND
 
     def _steady_activation(self, gate_NF: torch.Tensor) -> torch.Tensor:
@@ -234,7 +234,7 @@ class ExpertBank:
         self._residents.sort(key=lambda resident: (resident.ref.name != PUBLIC, resident.ref))
         rows_LED = torch.stack([resident.router_rows for resident in self._residents], dim=1)
         wide_LED = functional.pad(rows_LED, (0, 0, 0, LANES - len(self._residents)))
-        self._routers = [steady_linear(rows_ED, Layout.MAPPED) for rows_ED in wide_LED]
+        self._routers = [steady_linear(rows_ED, self._layout) for rows_ED in wide_LED]
         self.version += 1
 
 

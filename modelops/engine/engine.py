@@ -84,7 +84,7 @@ class Engine:
         desk = StepDesk()
         self._bank = ExpertBank(store, anchor_digest, config, layout)
         model = governed_model(store, anchor_digest, config, self._bank, desk, layout)
-        arena = KVArena(config, max_rows, length, model.model.embed_tokens.weight.dtype)
+        arena = KVArena(config, max_rows, length, torch.float32)
         self._forward = Forward(model, arena, self._bank, desk)
         self._intake = Intake(words, anchor_digest, length)
         self._scheduler = Scheduler(arena, prefill_chunk)

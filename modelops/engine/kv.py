@@ -17,20 +17,24 @@ sum over a row's own positions does not depend on how far its neighbours reach."
 
 
 class KVArena:
-    """Memory for `rows` sequences of up to `length` positions; no position is ever shared."""
+    """Memory for `rows` sequences of up to `length` positions; no position is ever shared.
+
+    `dtype` may be wider than the model's: a CPU attends several times faster in fp32.
+    """
 
     def __init__(self, config: FlexOlmoConfig, rows: int, length: int, dtype: torch.dtype) -> None:
         H = int(config.num_key_value_heads or config.num_attention_heads)
         W = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         P = round_up(length)
-        self.rows, self.positions = rows, P
-        self.keys_LRHPW = [torch.zeros(rows, H, P, W, dtype=dtype) for _ in _layers(config)]
-        self.values_LRHPW = [torch.zeros(rows, H, P, W, dtype=dtype) for _ in _layers(config)]
+        self.rows, self.positions, self.dtype = rows, P, dtype
+        # Token by token, so that a step's new ones are written in one piece.
+        self.keys_LRPHW = [torch.zeros(rows, P, H, W, dtype=dtype) for _ in _layers(config)]
+        self.values_LRPHW = [torch.zeros(rows, P, H, W, dtype=dtype) for _ in _layers(config)]
         self._reached = [0] * rows
 
     @property
     def size_bytes(self) -> int:
-        return sum(t.nbytes for t in (*self.keys_LRHPW, *self.values_LRHPW))
+        return sum(t.nbytes for t in (*self.keys_LRPHW, *self.values_LRPHW))
 
     def reach(self, row: int, end: int) -> None:
         """Note that positions below `end` of `row` may hold something."""
@@ -39,66 +43,56 @@ class KVArena:
     def wipe(self, row: int) -> None:
         """Overwrite with zeros all that was ever written in `row`."""
         end = self._reached[row]
-        for half_RHPW in (*self.keys_LRHPW, *self.values_LRHPW):
-            half_RHPW[row, :, :end].zero_()
+        for half_RPHW in (*self.keys_LRPHW, *self.values_LRPHW):
+            half_RPHW[row, :end].zero_()
         self._reached[row] = 0
 
     def move(self, source: int, target: int) -> None:
         """Move the wiped row `target`'s new content from `source`, and wipe `source`."""
         end = self._reached[source]
-        for half_RHPW in (*self.keys_LRHPW, *self.values_LRHPW):
-            half_RHPW[target, :, :end] = half_RHPW[source, :, :end]
+        for half_RPHW in (*self.keys_LRPHW, *self.values_LRPHW):
+            half_RPHW[target, :end] = half_RPHW[source, :end]
         self._reached[target] = end
         self.wipe(source)
 
 
 class StepKV:
-    """The part of the arena one step sees; stands in for `past_key_values` in stock attention.
+    """The part of the arena one step sees, given to attention as `past_key_values`.
 
     `starts[b]` is the first position row `rows[b]` writes in this step. The mask hides what a row
     has not reached: added to the scores, 0 where a query may look and −inf elsewhere.
     """
 
-    def __init__(
-        self,
-        arena: KVArena,
-        rows: Sequence[int],
-        starts: Sequence[int],
-        S: int,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self._arena, self._rows, self._S = arena, list(rows), S
-        self._first = starts[0]
+    def __init__(self, arena: KVArena, rows: Sequence[int], starts: Sequence[int], S: int) -> None:
+        self._arena, self._rows, self.dtype = arena, list(rows), arena.dtype
         self._span = round_up(max(starts) + S)
         for row, start in zip(rows, starts, strict=True):
             arena.reach(row, start + S)
         self.positions_BS = torch.tensor(starts).unsqueeze(1) + torch.arange(S)
-        self._rows_B1 = torch.tensor(self._rows).unsqueeze(1)
+        rows_B = torch.tensor(self._rows)
+        self._written_T = (rows_B.unsqueeze(1) * arena.positions + self.positions_BS).flatten()
         first = self._rows[0]
-        self._is_run = self._rows == list(range(first, first + len(self._rows)))
+        is_run = self._rows == list(range(first, first + len(self._rows)))
+        self._seen_B: slice | torch.Tensor = (
+            slice(first, first + len(self._rows)) if is_run else rows_B
+        )
         hidden_BSP = torch.arange(self._span) > self.positions_BS.unsqueeze(-1)
-        zeros = torch.zeros(hidden_BSP.shape, dtype=dtype)
+        zeros = torch.zeros(hidden_BSP.shape, dtype=arena.dtype)
         self.mask_B1SP = zeros.masked_fill_(hidden_BSP, -torch.inf).unsqueeze(1)
 
     def update(
-        self, key_BHSW: torch.Tensor, value_BHSW: torch.Tensor, layer_idx: int
+        self, key_BSHW: torch.Tensor, value_BSHW: torch.Tensor, layer: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the step's keys and values, and return all that its rows may look at."""
+        """Write the step's keys and values, and return all that its rows may look at [B,H,P,W]."""
         return (
-            self._put(self._arena.keys_LRHPW[layer_idx], key_BHSW),
-            self._put(self._arena.values_LRHPW[layer_idx], value_BHSW),
+            self._put(self._arena.keys_LRPHW[layer], key_BSHW),
+            self._put(self._arena.values_LRPHW[layer], value_BSHW),
         )
 
-    def _put(self, arena_RHPW: torch.Tensor, new_BHSW: torch.Tensor) -> torch.Tensor:
-        if len(self._rows) == 1:
-            end = self._first + self._S
-            arena_RHPW[self._rows[0], :, self._first : end] = new_BHSW[0]
-        else:
-            arena_RHPW[self._rows_B1, :, self.positions_BS] = new_BHSW.transpose(1, 2)
-        if self._is_run:
-            first = self._rows[0]
-            return arena_RHPW[first : first + len(self._rows), :, : self._span]
-        return arena_RHPW[self._rows_B1[:, 0], :, : self._span]
+    def _put(self, arena_RPHW: torch.Tensor, new_BSHW: torch.Tensor) -> torch.Tensor:
+        flat = arena_RPHW.flatten(0, 1)
+        flat.index_copy_(0, self._written_T, new_BSHW.flatten(0, 1).to(self.dtype))
+        return arena_RPHW[self._seen_B, : self._span].transpose(1, 2)
 
 
 def round_up(length: int) -> int:

@@ -3,8 +3,9 @@
 A matrix library picks its kernel by the number of rows, so the same row may sum in another order
 alone than in a batch. `steady_linear` returns modules for which it does not matter: each is
 probed once per shape, and given a few rows of zeros whenever it would be called with fewer rows
-than the probe found needed. That is what makes a request in a mixed batch equal, bit for bit, to
-the same request alone.
+than the probe found needed. Where large batches differ from small ones, every batch is computed
+in blocks of one size. That is what makes a request in a mixed batch equal, bit for bit, to the
+same request alone.
 
 Two layouts: *packed* (oneDNN's own order, a private copy, fast in batches) and *mapped* (the
 file's bytes as they lie, shared between processes).
@@ -20,7 +21,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-PROBE_ROWS = 16
+BLOCK_ROWS = 16
+LARGE_BATCHES = (17, 24, 31, 64, 144)
+ONLY_BLOCKS = 0
 _least_rows_of: dict[tuple[Any, ...], int] = {}
 
 
@@ -46,15 +49,17 @@ def steady_linear(weight_ND: torch.Tensor, layout: Layout) -> nn.Module:
     """A module [R, D] → [R, N] without bias; a row's result is the same for any R."""
     inner: nn.Module = _Packed(weight_ND) if layout is Layout.PACKED else _Mapped(weight_ND)
     N, D = weight_ND.shape
-    key = (layout, N, D, weight_ND.dtype)
+    key = (layout, N, D, weight_ND.dtype, weight_ND.device)
     if key not in _least_rows_of:
-        _least_rows_of[key] = _least_rows(inner, D, weight_ND.dtype)
+        _least_rows_of[key] = _least_rows(inner, weight_ND)
     least = _least_rows_of[key]
-    return inner if least == 1 else _Padded(inner, least)
+    if least == 1:
+        return inner
+    return _Blocks(inner) if least == ONLY_BLOCKS else _Padded(inner, least)
 
 
 class FusedNorm(nn.Module):
-    """Root-mean-square norm in one operation instead of stock's seven; the same bits in fp32."""
+    """Root-mean-square norm in one operation instead of stock's seven, with the same bits."""
 
     def __init__(self, weight_D: torch.Tensor, eps: float) -> None:
         super().__init__()
@@ -98,10 +103,34 @@ class _Padded(nn.Module):
         return self._inner(padded)[:rows].reshape(*x.shape[:-1], -1)
 
 
+class _Blocks(nn.Module):
+    """Computes `BLOCK_ROWS` rows at a time, the last ones filled up with zeros."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.numel() // x.shape[-1]
+        padded = functional.pad(x.reshape(rows, -1), (0, 0, 0, -rows % BLOCK_ROWS))
+        found = torch.cat([self._inner(block) for block in padded.split(BLOCK_ROWS)])
+        return found[:rows].reshape(*x.shape[:-1], -1)
+
+
 @torch.inference_mode()
-def _least_rows(inner: nn.Module, width: int, dtype: torch.dtype) -> int:
+def _least_rows(inner: nn.Module, weight_ND: torch.Tensor) -> int:
+    """The fewest rows from which on a row's result is the same wherever it stands in whatever
+    batch, or `ONLY_BLOCKS`."""
     chance = torch.Generator().manual_seed(0)
-    x = torch.randn(PROBE_ROWS, width, generator=chance).to(dtype)
-    whole = inner(x)
-    agrees = [torch.equal(inner(x[:rows]), whole[:rows]) for rows in range(1, PROBE_ROWS)]
-    return next((n + 1 for n in range(len(agrees)) if all(agrees[n:])), PROBE_ROWS)
+    x_RD = torch.randn(max(LARGE_BATCHES), weight_ND.shape[1], generator=chance).to(weight_ND)
+    block = inner(x_RD[:BLOCK_ROWS])
+
+    def agrees(rows: int) -> bool:
+        found, turned = inner(x_RD[:rows]), inner(x_RD[:rows].roll(1, 0)).roll(-1, 0)
+        known = min(rows, BLOCK_ROWS)
+        return torch.equal(found[:known], block[:known]) and torch.equal(found, turned)
+
+    if not all(agrees(rows) for rows in LARGE_BATCHES):
+        return ONLY_BLOCKS
+    small = [agrees(rows) for rows in range(1, BLOCK_ROWS)]
+    return next((n + 1 for n in range(len(small)) if all(small[n:])), BLOCK_ROWS)

@@ -1,7 +1,7 @@
 """Who may be routed where in one step, and the layer part that obeys it.
 
-Letters: B rows of a step, S tokens of each, T = B·S tokens, E lanes in use, K places of a token,
-D hidden width, L layers.
+Letters: B rows of a step, S tokens of each, T = B·S tokens, E lanes in use, P places of all
+tokens together, K most places of one token, N places of one lane, D hidden width, L layers.
 
 `StepRouting` is made for one step and says which experts each row may use. `GovernedMoE` takes
 the place of the stock feed-forward block and refuses to compute without a step, with a step made
@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from modelops.engine.bank import PUBLIC_LANE, ExpertBank
 from modelops.errors import RoutingGuardError
-from modelops.model.router import NO_EXPERT, route
+from modelops.model.router import shares
 
 
 class StepAbandoned(Exception):  # not an error: the step is run again with what is still allowed
@@ -34,8 +36,53 @@ class RowUse:
     mass: tuple[float, ...]
 
 
+class Places:
+    """Which token is computed by which lane, in one layer: the places sorted by lane.
+
+    `lanes_T` names for each token the lanes it goes to, rising.
+    """
+
+    def __init__(self, lanes_T: Sequence[Sequence[int]], E: int) -> None:
+        tokens_of: list[list[int]] = [[] for _ in range(E)]
+        for token, lanes in enumerate(lanes_T):
+            for lane in lanes:
+                tokens_of[lane].append(token)
+        self.groups = [(lane, len(tokens)) for lane, tokens in enumerate(tokens_of) if tokens]
+        self.sizes = [n for _, n in self.groups]
+        self.K, P = max(map(len, lanes_T)), sum(self.sizes)
+        tokens = [token for found in tokens_of for token in found]
+        cells = [token * E + lane for lane, found in enumerate(tokens_of) for token in found]
+        places_of: list[list[int]] = [[] for _ in lanes_T]
+        for place, token in enumerate(tokens):
+            places_of[token].append(place)
+        # Behind the last place comes a row of zeros, for tokens with fewer places than others.
+        back = [place for found in places_of for place in (*found, *[P] * (self.K - len(found)))]
+        self.is_even = len(back) == P
+        self.tokens_P, self.cells_P, self.back = torch.tensor(tokens + cells + back).split(
+            [P, P, len(back)]
+        )
+
+    def gather(self, x_TD: torch.Tensor) -> list[torch.Tensor]:
+        """For each group, the rows of its tokens."""
+        return list(x_TD.index_select(0, self.tokens_P).split(self.sizes))
+
+    def combine(self, answers: Sequence[torch.Tensor], weights_P: torch.Tensor) -> torch.Tensor:
+        """The weighted answers of each token's lanes [T, D], added up in the order of lanes."""
+        answers_PD = torch.cat(list(answers)).mul_(weights_P.unsqueeze(1))
+        if not self.is_even:
+            answers_PD = functional.pad(answers_PD, (0, 0, 0, 1))
+        answers_TKD = answers_PD.index_select(0, self.back).view(-1, self.K, answers_PD.shape[1])
+        total_TD, *others = answers_TKD.unbind(dim=1)
+        for other_TD in others:
+            total_TD = total_TD + other_TD
+        return total_TD
+
+
 class StepRouting:
     """The allowed lanes of each row of one step of B rows and S tokens each.
+
+    Where every row has as many places as lanes, the places are known before the step and the same
+    in all layers; else each layer's router ranks the lanes.
 
     `is_interrupted` is asked at every layer; when it says yes the step is abandoned.
 
@@ -64,12 +111,12 @@ class StepRouting:
         self.B, self.S, self.E = len(lanes), tokens_per_row, lanes_in_use
         self._is_interrupted = is_interrupted
         self._lanes = tuple(lanes)
-        self._allowed_TE = _mask(lanes, lanes_in_use).repeat_interleave(self.S, dim=0)
-        self._top_k = max(top_k)
-        self._top_k_T1: torch.Tensor | None = None
-        if min(top_k) != self._top_k:
-            self._top_k_T1 = torch.tensor(top_k).repeat_interleave(self.S).unsqueeze(1)
-        self._choices: list[tuple[torch.Tensor, torch.Tensor]] = []
+        denied_BE = [[lane not in row for lane in range(lanes_in_use)] for row in lanes]
+        self._denied_TE = torch.tensor(denied_BE).repeat_interleave(self.S, dim=0)
+        self._lanes_T = [row for row in lanes for _ in range(self.S)]
+        self._places_T = [k for k in top_k for _ in range(self.S)]
+        self._known = self._known_places(top_k)
+        self._choices: list[tuple[Places, torch.Tensor]] = []
 
     def enter(self, layer: int, shape: Sequence[int]) -> None:
         """Check that `layer` is the next one and that it holds exactly this step's tokens.
@@ -86,15 +133,13 @@ class StepRouting:
                 f"found layer {layer} of {tuple(shape[:-1])}; make one step for each forward"
             )
 
-    def choose(self, logits_TE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights and lanes [T, K] for one layer; a place without an expert is `NO_EXPERT`."""
-        weights_TK, lanes_TK = route(logits_TE, self._allowed_TE, self._top_k)
-        if self._top_k_T1 is not None:
-            beyond_TK = torch.arange(lanes_TK.shape[1]) >= self._top_k_T1
-            weights_TK = weights_TK.masked_fill(beyond_TK, 0.0)
-            lanes_TK = lanes_TK.masked_fill(beyond_TK, NO_EXPERT)
-        self._choices.append((weights_TK, lanes_TK))
-        return weights_TK, lanes_TK
+    def choose(self, logits_TE: torch.Tensor) -> tuple[Places, torch.Tensor]:
+        """The places of one layer and their weights [P]."""
+        shares_TE = shares(logits_TE, self._denied_TE)
+        places = self._known or Places(self._best(shares_TE), self.E)
+        weights_P = shares_TE.flatten().index_select(0, places.cells_P).to(logits_TE.dtype)
+        self._choices.append((places, weights_P))
+        return places, weights_P
 
     def use(self, layers: int) -> list[RowUse]:
         """What each row used, after all `layers` have run.
@@ -107,17 +152,10 @@ class StepRouting:
                 f"expected {layers} governed layers in the step, found {len(self._choices)}; "
                 "the model was built with other feed-forward blocks"
             )
-        routed_BE = [[0] * self.E for _ in range(self.B)]
-        mass_BE = [[0.0] * self.E for _ in range(self.B)]
-        for weights_TK, lanes_TK in self._choices:
-            # Plain numbers: for the few places of a step this is faster than counting in tensors.
-            pairs = zip(lanes_TK.tolist(), weights_TK.tolist(), strict=True)
-            for token, (lanes, weights) in enumerate(pairs):
-                row = token // self.S
-                for lane, weight in zip(lanes, weights, strict=True):
-                    if lane != NO_EXPERT:
-                        routed_BE[row][lane] += 1
-                        mass_BE[row][lane] += weight
+        cells = torch.cat([places.cells_P for places, _ in self._choices])
+        weights = torch.cat([weights_P for _, weights_P in self._choices]).double()
+        routed_BE = self._by_row(torch.bincount(cells, minlength=self.B * self.S * self.E))
+        mass_BE = self._by_row(torch.bincount(cells, weights, minlength=self.B * self.S * self.E))
         for allowed, routed in zip(self._lanes, routed_BE, strict=True):
             if any(n and lane not in allowed for lane, n in enumerate(routed)):
                 raise RoutingGuardError(
@@ -126,6 +164,24 @@ class StepRouting:
                 )
         rows = zip(routed_BE, mass_BE, strict=True)
         return [RowUse(tuple(routed), tuple(mass)) for routed, mass in rows]
+
+    def _known_places(self, top_k: Sequence[int]) -> Places | None:
+        if any(k < len(row) for k, row in zip(top_k, self._lanes, strict=True)):
+            return None
+        return Places(self._lanes_T, self.E)
+
+    def _best(self, shares_TE: torch.Tensor) -> list[list[int]]:
+        """For each token its allowed lanes of the largest shares, an earlier lane before its
+        equal: the choice of `route`, in plain numbers, which for a step's few tokens is faster."""
+        chosen = []
+        for lanes, k, row in zip(self._lanes_T, self._places_T, shares_TE.tolist(), strict=True):
+            best = sorted(lanes, key=row.__getitem__, reverse=True) if k < len(lanes) else lanes
+            chosen.append(sorted(best[:k]))
+        return chosen
+
+    def _by_row(self, counts: torch.Tensor) -> list[list[Any]]:
+        found: list[list[Any]] = counts.view(self.B, self.S, self.E).sum(dim=1).tolist()
+        return found
 
 
 class StepDesk:
@@ -175,33 +231,9 @@ class GovernedMoE(nn.Module):
         step = self._desk.step()
         step.enter(self._layer, hidden_BSD.shape)
         x_TD = hidden_BSD.reshape(-1, hidden_BSD.shape[-1])
-        weights_TK, lanes_TK = step.choose(self._bank.router_logits(self._layer, x_TD))
-        out_TD = torch.zeros_like(x_TD)
-        for lane, tokens, places in places_by_lane(lanes_TK):
-            if len(tokens) == 1:  # slices: cheaper than gathering, and most of a small batch
-                (t,), (k,) = tokens, places
-                answer_ND = self._bank.run(self._layer, lane, x_TD[t : t + 1])
-                out_TD[t : t + 1] += answer_ND * weights_TK[t : t + 1, k : k + 1]
-                continue
-            at_N = torch.tensor(tokens)
-            answer_ND = self._bank.run(self._layer, lane, x_TD[at_N])
-            weights_N1 = weights_TK[at_N, torch.tensor(places)].unsqueeze(1)
-            out_TD.index_add_(0, at_N, answer_ND * weights_N1)
-        return out_TD.view_as(hidden_BSD)
-
-
-def places_by_lane(lanes_TK: torch.Tensor) -> list[tuple[int, list[int], list[int]]]:
-    """(lane, tokens, places) for every lane that got a token, lanes rising; empty places are
-    nobody's."""
-    groups: dict[int, tuple[list[int], list[int]]] = {}
-    for token, row in enumerate(lanes_TK.tolist()):
-        for place, lane in enumerate(row):
-            if lane != NO_EXPERT:
-                tokens, places = groups.setdefault(lane, ([], []))
-                tokens.append(token)
-                places.append(place)
-    return [(lane, *groups[lane]) for lane in sorted(groups)]
-
-
-def _mask(lanes: Sequence[tuple[int, ...]], width: int) -> torch.Tensor:
-    return torch.tensor([[lane in row for lane in range(width)] for row in lanes])
+        places, weights_P = step.choose(self._bank.router_logits(self._layer, x_TD))
+        answers = [
+            self._bank.run(self._layer, lane, x_ND)
+            for (lane, _), x_ND in zip(places.groups, places.gather(x_TD), strict=True)
+        ]
+        return places.combine(answers, weights_P).view_as(hidden_BSD)

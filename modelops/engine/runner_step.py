@@ -15,13 +15,12 @@ from transformers.models.flex_olmo.modeling_flex_olmo import FlexOlmoRMSNorm
 
 from modelops.artefacts.store import Store
 from modelops.engine import sampling
+from modelops.engine.attention import SteadyAttention, turns
 from modelops.engine.bank import ExpertBank, load_verified
 from modelops.engine.kv import KVArena, StepKV
 from modelops.engine.linear import FusedNorm, Layout, steady_linear
 from modelops.engine.routing import GovernedMoE, RowUse, StepDesk, StepRouting
 from modelops.engine.scheduler import StepPlan
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,8 @@ def governed_model(
     # The rotary table is no parameter, so it stayed on meta; the library computes it again.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
     for layer in model.model.layers:
-        for name in ATTENTION:
-            _steady(layer.self_attn, name, layout)
-    _steady(model, "lm_head", layout)
+        layer.self_attn = SteadyAttention(layer.self_attn, layout)
+    model.lm_head = steady_linear(model.lm_head.weight, layout)
     _fuse_norms(model)
     return model.eval().requires_grad_(False)
 
@@ -75,7 +73,6 @@ class Forward:
     ) -> None:
         self._model, self._arena, self._bank, self._desk = model, arena, bank, desk
         self._layers = list(model.model.layers)
-        self._dtype = model.model.embed_tokens.weight.dtype
 
     @torch.inference_mode()
     def run(self, plan: StepPlan, is_interrupted: Callable[[], bool]) -> Outcome:
@@ -89,7 +86,7 @@ class Forward:
         rows = plan.sequences
         ids, starts = _inputs(plan)
         S = len(ids[0])
-        cache = StepKV(self._arena, [s.row for s in rows], starts, S, self._dtype)
+        cache = StepKV(self._arena, [s.row for s in rows], starts, S)
         step = StepRouting(
             [s.lanes for s in rows],
             [s.top_k() for s in rows],
@@ -107,7 +104,7 @@ class Forward:
     def _hidden(self, ids_BS: torch.Tensor, cache: StepKV) -> torch.Tensor:
         inner = self._model.model
         hidden_BSD = inner.embed_tokens(ids_BS)
-        rotary = inner.rotary_emb(hidden_BSD, cache.positions_BS)
+        rotary = turns(*inner.rotary_emb(hidden_BSD, cache.positions_BS))
         for layer in self._layers:
             hidden_BSD = layer(
                 hidden_BSD,
@@ -147,15 +144,8 @@ def _inputs(plan: StepPlan) -> tuple[list[list[int]], list[int]]:
     return [[s.next_input] for s in plan.sequences], [s.computed for s in plan.sequences]
 
 
-def _steady(owner: nn.Module, name: str, layout: Layout) -> None:
-    stock = getattr(owner, name)
-    if stock.bias is None:
-        setattr(owner, name, steady_linear(stock.weight, layout))
-
-
 def _fuse_norms(model: nn.Module) -> None:
-    """Put `FusedNorm` for stock norms in fp32; in other dtypes stock rounds between its steps."""
     for owner in list(model.modules()):
         for name, stock in list(owner.named_children()):
-            if isinstance(stock, FlexOlmoRMSNorm) and stock.weight.dtype == torch.float32:
+            if isinstance(stock, FlexOlmoRMSNorm):
                 setattr(owner, name, FusedNorm(stock.weight, stock.variance_epsilon))

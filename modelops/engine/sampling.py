@@ -40,7 +40,8 @@ def choose(
 
     `positions[b]` is the place of the new token in row b's answer, counted from 0.
     """
-    greedy: list[int] = logits_BV.argmax(dim=-1).tolist()
+    # numpy's argmax goes over a row in vectors, torch's one by one; both take the first of equals.
+    greedy: list[int] = logits_BV.numpy().argmax(axis=-1).tolist()
     finite: list[bool] = torch.isfinite(logits_BV.sum(dim=-1)).tolist()
     chosen: list[int | None] = []
     for b, (sampling, position) in enumerate(zip(settings, positions, strict=True)):

@@ -50,20 +50,31 @@ def route(
             allows no expert at all.
     """
     _guard(logits_TE, allowed_TE, top_k)
-    kept_TE = torch.where(allowed_TE, logits_TE.float(), -torch.inf)
-    raised_TE = torch.exp(kept_TE - kept_TE.amax(dim=-1, keepdim=True))
-    total_T = torch.zeros_like(raised_TE[:, 0])
-    for lane_T in raised_TE.unbind(dim=-1):
-        total_T = total_T + lane_T
-    shares_TE = torch.where(allowed_TE, raised_TE / total_T.unsqueeze(-1), -torch.inf)
-    ordered_TE, experts_TE = shares_TE.sort(dim=-1, descending=True, stable=True)
+    shares_TE = shares(logits_TE, ~allowed_TE)
     K = min(top_k, logits_TE.shape[-1])
-    weights_TK, experts_TK = ordered_TE[:, :K], experts_TE[:, :K]
-    filled_TK = weights_TK != -torch.inf
-    return (
-        torch.where(filled_TK, weights_TK, 0.0).to(logits_TE.dtype),
-        torch.where(filled_TK, experts_TK, NO_EXPERT),
-    )
+    experts_TK = ranked(shares_TE, ~allowed_TE)[:, :K]
+    filled_TK = allowed_TE.gather(1, experts_TK)
+    weights_TK = shares_TE.gather(1, experts_TK).to(logits_TE.dtype)
+    return weights_TK, torch.where(filled_TK, experts_TK, NO_EXPERT)
+
+
+def shares(logits_TE: torch.Tensor, denied_TE: torch.Tensor) -> torch.Tensor:
+    """The softmax over the experts that are not denied, in fp32; a denied one's share is 0.
+
+    The parts of `route`, for whoever has already made sure that every row keeps an expert.
+    """
+    kept_TE = torch.where(denied_TE, -torch.inf, logits_TE.float())
+    raised_TE = kept_TE.sub_(kept_TE.amax(dim=-1, keepdim=True)).exp_()
+    total_T, *others = raised_TE.unbind(dim=-1)
+    for lane_T in others:
+        total_T = total_T + lane_T
+    return raised_TE.div_(total_T.unsqueeze(-1)).masked_fill_(denied_TE, 0.0)
+
+
+def ranked(shares_TE: torch.Tensor, denied_TE: torch.Tensor) -> torch.Tensor:
+    """The experts of each row, the largest share first, the denied ones last."""
+    known_TE = shares_TE.masked_fill(denied_TE, -torch.inf)
+    return known_TE.sort(dim=-1, descending=True, stable=True).indices
 
 
 def _guard(logits_TE: torch.Tensor, allowed_TE: torch.Tensor, top_k: int) -> None:

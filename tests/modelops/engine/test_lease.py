@@ -114,10 +114,10 @@ def test_its_keys_and_values_are_wiped(tiny):
     rig, licensed, _ = two_begun(tiny)
     arena = rig.engine._forward._arena
     row = next(s.row for s in rig.engine._scheduler.live if s.order_id == licensed)
-    assert arena.keys_LRHPW[1][row].any()
+    assert arena.keys_LRPHW[1][row].any()
     rig.authority.has_lease = False
     rig.run()
-    for half in (*arena.keys_LRHPW, *arena.values_LRHPW):
+    for half in (*arena.keys_LRPHW, *arena.values_LRPHW):
         assert not half.any(), "expected an idle arena to hold zeros only"
 
 

@@ -10,9 +10,8 @@ import torch
 
 from modelops.engine import bank, lease, routing, runner_step
 from modelops.engine.linear import Layout
-from modelops.engine.sequence import Sequence
 from modelops.errors import RoutingGuardError
-from modelops.model.router import route
+from modelops.model.router import shares
 from tests.modelops.engine import test_lease
 from tests.modelops.engine.rig import (
     PROMPTS,
@@ -27,19 +26,14 @@ from tests.modelops.engine.rig import (
 NEWS, NOTES, BIRCH = "alder-news", "alder-notes", "birch-archive"
 
 
-def minus_infinity_only(logits_TE, allowed_TE, top_k):
-    """Mutant: banned logits are −inf, but a banned place keeps its index, so it is run."""
-    shares_TE = torch.softmax(logits_TE.masked_fill(~allowed_TE, -torch.inf), dim=-1)
-    ordered_TE, experts_TE = shares_TE.sort(dim=-1, descending=True, stable=True)
-    return ordered_TE[:, :top_k], experts_TE[:, :top_k]
+def every_lane(step, shares_TE):
+    """Mutant: a denied lane has share 0 after −inf, but it is a place, so it is run."""
+    return [list(range(step.E)) for _ in shares_TE]
 
 
-def masked_after_softmax(logits_TE, allowed_TE, top_k):
+def masked_after_softmax(logits_TE, denied_TE):
     """Mutant: denied experts take their share of the sum, and are dropped only then."""
-    shares_TE = torch.softmax(logits_TE, dim=-1).masked_fill(~allowed_TE, -1.0)
-    ordered_TE, experts_TE = shares_TE.sort(dim=-1, descending=True, stable=True)
-    filled_TK = ordered_TE[:, :top_k] >= 0
-    return ordered_TE[:, :top_k].clamp(min=0), experts_TE[:, :top_k].where(filled_TK, -1)
+    return torch.softmax(logits_TE.float(), dim=-1).masked_fill(denied_TE, 0.0)
 
 
 def rig_pair(tiny, tmp_path):
@@ -61,11 +55,7 @@ def assert_equals_stock(tiny):
 def test_the_healthy_router_passes_what_the_mutants_must_fail(tiny, tmp_path):
     assert_denied_change_nothing(*rig_pair(tiny, tmp_path), (NEWS,), 4)
     assert_equals_stock(tiny)
-    assert routing.route is route
-
-
-def without_clamp(sequence):
-    return sequence.order.top_k
+    assert routing.shares is shares
 
 
 def without_count(step, _layers):
@@ -74,8 +64,8 @@ def without_count(step, _layers):
 
 def test_nan_weights_catch_a_router_that_runs_banned_experts_with_weight_zero(tiny, tmp_path):
     with (
-        mock.patch.object(routing, "route", minus_infinity_only),
-        mock.patch.object(Sequence, "top_k", without_clamp),
+        mock.patch.object(routing.StepRouting, "_best", every_lane),
+        mock.patch.object(routing.StepRouting, "_known_places", return_value=None),
         mock.patch.object(routing.StepRouting, "use", without_count),
         pytest.raises(AssertionError, match="logits differ at step 0 by nan"),
     ):
@@ -84,8 +74,8 @@ def test_nan_weights_catch_a_router_that_runs_banned_experts_with_weight_zero(ti
 
 def test_the_steps_own_count_stops_an_engine_that_runs_banned_experts(tiny):
     with (
-        mock.patch.object(routing, "route", minus_infinity_only),
-        mock.patch.object(Sequence, "top_k", without_clamp),
+        mock.patch.object(routing.StepRouting, "_best", every_lane),
+        mock.patch.object(routing.StepRouting, "_known_places", return_value=None),
     ):
         rig = make_rig(tiny)
         order = rig.ask((NEWS,), top_k=4)
@@ -95,12 +85,12 @@ def test_the_steps_own_count_stops_an_engine_that_runs_banned_experts(tiny):
 
 
 def test_stock_equality_catches_a_mask_after_the_softmax(tiny):
-    with mock.patch.object(routing, "route", masked_after_softmax), pytest.raises(AssertionError):
+    with mock.patch.object(routing, "shares", masked_after_softmax), pytest.raises(AssertionError):
         assert_equals_stock(tiny)
 
 
 def test_nan_weights_catch_a_mask_after_the_softmax(tiny, tmp_path):
-    with mock.patch.object(routing, "route", masked_after_softmax), pytest.raises(AssertionError):
+    with mock.patch.object(routing, "shares", masked_after_softmax), pytest.raises(AssertionError):
         assert_denied_change_nothing(*rig_pair(tiny, tmp_path), (NEWS,), 2)
 
 
@@ -150,22 +140,23 @@ def test_rows_that_notice_their_neighbours_are_caught(tiny):
 
 
 def test_a_router_that_strays_stops_the_engine(tiny):
-    def stray(logits_TE, allowed_TE, top_k):
-        weights_TK, experts_TK = route(logits_TE, torch.ones_like(allowed_TE), top_k)
-        return weights_TK, experts_TK
+    def stray(_, shares_TE):
+        return [[3 - t % 4] for t in range(len(shares_TE))]
 
-    with mock.patch.object(routing, "route", stray):
+    with mock.patch.object(routing.StepRouting, "_best", stray):
         rig = make_rig(tiny)
-        rig.ask((NEWS,), PROMPTS[3])
+        rig.ask((NEWS, BIRCH), PROMPTS[3], top_k=1)
         rig.run()
     assert "is not allowed" in rig.engine.stats().fault
 
 
-def test_a_step_made_for_other_tokens_is_refused(tiny):
-    rig = make_rig(tiny)
-    forward = rig.engine._forward
+def test_a_call_outside_of_a_step_or_for_other_tokens_is_refused(tiny):
+    forward = make_rig(tiny).engine._forward
     with pytest.raises(RoutingGuardError, match="found none"):
         forward._model(torch.tensor([[5, 6]]))
+    feed_forward, hidden_BSD = forward._layers[0].mlp, torch.zeros(1, 2, 32)
+    with pytest.raises(RoutingGuardError, match="found none"):
+        feed_forward(hidden_BSD)
     step = routing.StepRouting([(0,)], [1], tokens_per_row=1, lanes_in_use=4)
     with forward._desk.open(step), pytest.raises(RoutingGuardError, match="1 tokens each"):
-        forward._model(torch.tensor([[5, 6]]))
+        feed_forward(hidden_BSD)

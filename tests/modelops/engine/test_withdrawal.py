@@ -103,7 +103,7 @@ def test_after_a_withdrawal_the_weights_and_the_rows_are_gone(tiny):
     assert rig.engine.loaded() == {rig.refs[NEWS], rig.refs[NOTES]}
     assert BIRCH not in rig.engine._bank.names()
     arena = rig.engine._forward._arena
-    assert not any(half.any() for half in (*arena.keys_LRHPW, *arena.values_LRHPW))
+    assert not any(half.any() for half in (*arena.keys_LRPHW, *arena.values_LRPHW))
     assert rig.last(order).cause is EndCause.CONSENT_WITHDRAWN
 
 
