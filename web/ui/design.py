@@ -8,12 +8,16 @@ from hashlib import sha256
 
 from django import forms
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from governance.models import Expert, SavedFilter
 from governance.vocabulary import ExpertState, Purpose
 from web import access
+from web.ui.lists import BulkAct, Listing, Shown
+from web.ui.lists.experts import ExpertFilter
+from web.ui.lists.paging import Stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,54 @@ class SampleForm(forms.Form):
     )
 
 
+def _nobody(_request: HttpRequest) -> None:
+    raise Http404
+
+
+def _sample(name: str, noun: str, *, acts: tuple[BulkAct, ...] = ()) -> Listing:
+    return Listing(
+        name=name, noun=noun, address="design", rows=_nobody,  # type: ignore[arg-type]
+        filters=ExpertFilter, sorts={}, default_sort="", columns=(), acts=acts,
+    )  # fmt: skip
+
+
+_WITH_ACTS = _sample("sample", "experts", acts=(BulkAct("suspend", "Suspend", "", _nobody),))
+_WITHOUT_END = _sample("sample-endless", "decisions")
+_EMPTY = _sample("sample-empty", "runs")
+
+
+def _listings(rows: list[SampleRow]) -> dict[str, Shown]:
+    """A list in its states: filtered, with acts; without end; with nothing in it."""
+
+    def shown(listing: Listing, page: object, number: int, **asked: str) -> Shown:
+        filters = ExpertFilter(asked, queryset=Expert.objects.none())
+        filters.form.auto_id = f"list{number}-%s"
+        query = "&".join("=".join(pair) for pair in asked.items())
+        saved = tuple(SavedFilter(name=name, query=text) for name, text in _SAVED if asked)
+        return Shown(listing, page, filters.form, saved, query, bool(asked))  # type: ignore[arg-type]
+
+    stretch = Stretch(rows[:2], 1_001, "?from_row=a#lists", "?from_row=b#lists")
+    return {
+        "filtered": shown(_WITH_ACTS, Paginator(rows * 20, 5).get_page(3), 1, state="active"),
+        "endless": shown(_WITHOUT_END, stretch, 2),
+        "empty": shown(_EMPTY, Paginator([], 5).get_page(1), 3, find="nothing of the kind"),
+    }
+
+
+_SAVED = (("Serving", "state=active"), ("Taken back", "state=withdrawn"))
+
+
 @access.open_page
 def design(request: HttpRequest) -> HttpResponse:
     """Open to all: it shows no one's rows."""
     now = timezone.now()
+    rows = _rows(now)
     return render(
         request,
         "design.html",
         {
-            "rows": _rows(now),
+            "rows": rows,
+            "lists": _listings(rows),
             "states": list(ExpertState),
             "empty_form": SampleForm(prefix="blank"),
             "wrong_form": SampleForm(

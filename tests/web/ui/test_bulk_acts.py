@@ -61,6 +61,7 @@ def test_each_list_shows_and_exports_the_same_rows(by, story, name):
     rows = list(csv.reader(io.StringIO(answer.content.decode())))
     assert rows[0] == [column.title for column in shown.listing.columns]
     assert str(len(rows) - 1) == shown.count_words
+    assert "[invalid name]" not in [field.label for field in shown.form]
     for sort in shown.listing.sorts:
         assert client.get(path, {"sort": f"-{sort}"}).status_code == 200
 

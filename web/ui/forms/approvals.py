@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from governance.models import Account, Consumer
 from governance.services import approvals
 from governance.vocabulary import ApprovalKind, ApprovalRule, PaymentType, Role
-from web.ui.forms.fields import Day
+from web.ui.forms.fields import Day, LongSelect
 from web.ui.forms.parties import ApiKeyForm
 
 STEPS_OFFERED = 4
@@ -111,7 +111,9 @@ class GroupForm(forms.Form):
 class KeyRequestForm(ApiKeyForm):
     """A key that somebody else is to approve."""
 
-    consumer = forms.ModelChoiceField(Consumer.objects.order_by("name"), to_field_name="slug")
+    consumer = forms.ModelChoiceField(
+        Consumer.objects.order_by("name"), to_field_name="slug", widget=LongSelect
+    )
     words = forms.CharField(label="Why", required=False)
     field_order = ("consumer", "label", "purposes", "expires_on", "words")
 

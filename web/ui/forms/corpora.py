@@ -13,7 +13,7 @@ from governance.exchange.rights import MAX_BYTES
 from governance.models import DataOwner
 from governance.models.corpora import MAX_SIGNAL_BYTES
 from governance.vocabulary import Sensitive, SignalKind
-from web.ui.forms.fields import Day
+from web.ui.forms.fields import Day, LongSelect
 
 _LANGUAGES = r"^[A-Za-z0-9-]{2,16}( [A-Za-z0-9-]{2,16})*$"
 
@@ -108,7 +108,9 @@ class SignalForm(forms.Form):
 class ManifestForm(forms.Form):
     """A Croissant manifest of a corpus that is not described yet."""
 
-    owner = forms.ModelChoiceField(DataOwner.objects.none(), to_field_name="slug")
+    owner = forms.ModelChoiceField(
+        DataOwner.objects.none(), to_field_name="slug", widget=LongSelect
+    )
     manifest = forms.FileField(label="Croissant manifest")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from governance.models import Corpus
+from web.ui.forms.fields import LongSelect
 
 
 class ExpertForm(forms.Form):
@@ -16,7 +17,7 @@ class ExpertForm(forms.Form):
         max_length=63, help_text="Small letters, digits and hyphens, such as news. It stays."
     )
     title = forms.CharField(max_length=200)
-    corpus = forms.ModelChoiceField(Corpus.objects.select_related("owner"), to_field_name="slug")
+    corpus = forms.ModelChoiceField(Corpus.objects.all(), to_field_name="slug", widget=LongSelect)
 
 
 class AuditForm(forms.Form):

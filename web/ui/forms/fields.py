@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django import forms
+from django.forms.utils import flatatt
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from governance.errors import GovernanceError
 
@@ -38,3 +42,28 @@ class Day(forms.DateInput):
 
     def __init__(self) -> None:
         super().__init__(format="%Y-%m-%d")
+
+
+class LongSelect(forms.Select):
+    """A choice among a thousand rows, written in one go: Django renders a template for each."""
+
+    def render(
+        self,
+        name: str,
+        value: Any,
+        attrs: dict[str, Any] | None = None,
+        renderer: Any = None,  # noqa: ARG002 - none is used
+    ) -> SafeString:
+        """The select with its options."""
+        told = self.get_context(name, value, attrs)["widget"]
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            (
+                (one["value"], mark_safe(" selected") if one["selected"] else "", one["label"])
+                for _, group, _ in told["optgroups"]
+                for one in group
+            ),
+        )
+        attributes = flatatt({"name": told["name"], **told["attrs"]})
+        return format_html("<select{}>{}</select>", attributes, options)

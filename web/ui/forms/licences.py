@@ -25,7 +25,7 @@ from governance.vocabulary import (
     Use,
 )
 from web.ui.forms.effects import ScopeForm
-from web.ui.forms.fields import Day
+from web.ui.forms.fields import Day, LongSelect
 
 DUTY_ROWS = range(1, 6)
 USE_LABELS = {
@@ -103,7 +103,7 @@ class LicenceForm(forms.Form):
 
     supersedes = forms.CharField(required=False, widget=forms.HiddenInput)
     contract_digest = forms.CharField(required=False, widget=forms.HiddenInput)
-    corpus = forms.ModelChoiceField(Corpus.objects.select_related("owner"), to_field_name="slug")
+    corpus = forms.ModelChoiceField(Corpus.objects.all(), to_field_name="slug", widget=LongSelect)
 
     uses = forms.MultipleChoiceField(
         label="Permitted uses", choices=_USES, widget=forms.CheckboxSelectMultiple,

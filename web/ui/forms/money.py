@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from governance.models import DataOwner
+from web.ui.forms.fields import LongSelect
 
 
 class ProofForm(forms.Form):
@@ -40,7 +41,10 @@ class IssueForm(forms.Form):
     """Whose statement, for which month."""
 
     owner = forms.ModelChoiceField(
-        DataOwner.objects.none(), to_field_name="slug", empty_label="Choose an owner"
+        DataOwner.objects.none(),
+        to_field_name="slug",
+        empty_label="Choose an owner",
+        widget=LongSelect,
     )
     month = forms.DateField(
         input_formats=["%Y-%m"],

@@ -114,7 +114,8 @@ def statement_file(request: HttpRequest, identity: str, name: str) -> HttpRespon
 def quotas_page(request: HttpRequest) -> HttpResponse:
     """How far each quota of a licence in force is used in its period."""
     now = timezone.now()
-    references = list(Licence.objects.in_force(now).values_list("reference", flat=True))
+    limited = Licence.objects.in_force(now).exclude(max_tokens=None, max_answers=None)
+    references = list(limited.values_list("reference", flat=True))
     rows = sorted(quotas.standings(references, at=now).values(), key=lambda row: -row.share)
     page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
     return render(request, "legal/quotas.html", {"page": page})

@@ -166,6 +166,7 @@ class KeyFilter(django_filters.FilterSet):
 
     find = Words("Consumer, prefix or label", over=("consumer__name", "prefix", "label"))
     standing = django_filters.ChoiceFilter(
+        label="Standing",
         choices=[
             ("open", "Open"),
             ("revoked", "Revoked"),
@@ -176,7 +177,7 @@ class KeyFilter(django_filters.FilterSet):
         method="standing_so",
     )
     purpose = django_filters.ChoiceFilter(
-        choices=Purpose.choices(), empty_label="Any", method="bound_to"
+        label="Purpose", choices=Purpose.choices(), empty_label="Any", method="bound_to"
     )
 
     def standing_so(self, rows: QuerySet[ApiKey], _name: str, code: str) -> QuerySet[ApiKey]:
