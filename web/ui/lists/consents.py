@@ -22,7 +22,7 @@ class ConsentFilter(django_filters.FilterSet):
         over=("expert__name", "owner__legal_name", "licence__reference"),
     )
     state = django_filters.ChoiceFilter(
-        field_name="stands_as", choices=ConsentEventKind.choices(), empty_label="Any"
+        label="State", field_name="stands_as", choices=ConsentEventKind.choices(), empty_label="Any"
     )
 
 
