@@ -7,6 +7,7 @@ press: nothing is done that was not looked at last. An owner's withdrawal never 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -32,6 +33,7 @@ from web import access
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 LOGGED_IN, KEPT = "reclaim_logged_in_at", "reclaim_kept_act"
+_SAID = {"approve", "reject", "return", "refuse", "lift", "end", "resume", "issue", "rotate"}
 MOST_KEPT_CHARACTERS = 100_000
 """A longer form is filled in again; the session is a row in the database."""
 
@@ -110,6 +112,7 @@ def _ask(request: HttpRequest) -> HttpResponseBase:
     is_kept = sum(len(name) + len(str(value)) for name, value in fields) <= MOST_KEPT_CHARACTERS
     request.session[KEPT] = {
         "path": request.get_full_path(),
+        "what": _in_words(request.path),
         "fields": fields if is_kept else [],
         "had_files": bool(request.FILES),
         "is_whole": is_kept,
@@ -118,6 +121,13 @@ def _ask(request: HttpRequest) -> HttpResponseBase:
     if getattr(request, "htmx", False):
         return HttpResponseClientRedirect(url)
     return redirect(url)
+
+
+def _in_words(path: str) -> str:
+    """An act by its address, where that says what is done: “Approve code-v1”; else nothing."""
+    *_, subject, verb = ["", *path.strip("/").split("/")]
+    is_named = not re.fullmatch(r"[0-9a-f-]{36}", subject)
+    return f"{verb.capitalize()} {subject if is_named else ''}".strip() if verb in _SAID else ""
 
 
 def _confirmation(request: HttpRequest) -> str:

@@ -114,7 +114,7 @@ NO_PAGES = re.compile(
     r"|/(said|contracts)/<|certificate\.zip$|check\.py$|<str:name>$|^notices/(<|acknowledge/)"
     r"|^$"
 )
-# A change of colours may be on its way: what it passes through is nobody's page.
+# A change of colours or of width may be on its way: what it passes through is nobody's page.
 SETTLE = """async () => {
   for (let round = 0; round < 5; round++) {
     await new Promise(requestAnimationFrame);
@@ -193,6 +193,8 @@ def test_pages_are_sound_by_day_by_night_and_on_a_phone(site, name):
             page.evaluate(SETTLE)
             wrong += [f"{path} {theme} {found}" for found in findings(page)]
         page.set_viewport_size({"width": 320, "height": 640})
+        page.wait_for_function("innerWidth === 320")
+        page.evaluate(SETTLE)
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > 320:
             wrong.append(f"{path} is {width} px wide on a phone of 320 px")

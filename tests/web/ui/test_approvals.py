@@ -218,6 +218,7 @@ def test_an_old_log_in_is_confirmed_first_and_nothing_filled_in_is_lost(story, c
     assert confirmed.url == "/confirmed/"
     page = client.get("/confirmed/")
     assert "Read in full" in text_of(page)
+    assert "Approve plays-texts-v1" in text_of(page)
     assert path in text_of(page)
     client.post(path, dict(page.context["kept"]["fields"]))
     assert Licence.objects.get(reference="plays-texts-v1").decision_note == "Read in full"
