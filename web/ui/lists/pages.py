@@ -26,6 +26,8 @@ from web.ui.lists.listing import BulkAct, Listing, filter_query, find
 app_name = "lists"
 MAX_ACTED_ON = 200
 """More rows than anybody can have looked at are not acted on in one go."""
+TELLING = 3
+"""So many columns of the export tell a reader which row is meant."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,13 @@ def _act(request: HttpRequest, listing: Listing, chosen: BulkAct) -> HttpRespons
     # What is confirmed are the rows that were shown, by their keys, whatever the filter finds now.
     is_confirmed = "row" in request.POST and request.POST.get("confirmed") == str(count)
     if not is_confirmed or not 0 < count <= MAX_ACTED_ON or _lacks_reason(chosen, context):
-        context |= {"rows": rows[:MAX_ACTED_ON], "is_pressed": "confirmed" in request.POST}
+        shown = list(rows[:MAX_ACTED_ON])
+        context |= {
+            "rows": shown,
+            "heads": [column.title for column in listing.columns[:TELLING]],
+            "lines": [[column.value(row) for column in listing.columns[:TELLING]] for row in shown],
+            "is_pressed": "confirmed" in request.POST,
+        }
         return render(request, "lists/confirm.html", context)
     context["outcomes"] = _carried_out(chosen, rows, request, str(context["reason"]))
     return render(request, "lists/done.html", context)
