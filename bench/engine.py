@@ -2,10 +2,11 @@
 
     python -m bench.engine [--quick] --json FILE
 
-A random fp32 model (4 layers, width 256, the public expert and three licensed ones) on one
+Equality is shown on a small random fp32 model, speed on model S of the design (142 M parameters,
+bf16 and fp32; `--quick` bf16 only), both with the public expert and three licensed ones, on one
 thread. Times are processor time of several rounds, so that a busy machine disturbs them little.
-The stock side is transformers' `generate()` on the same weights, with whichever of its expert
-kernels is faster for the batch.
+The stock side is transformers on the same weights: `generate()` with whichever of its expert
+kernels is faster for the batch, and its continuous batching.
 """
 
 from __future__ import annotations
@@ -14,179 +15,31 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import FlexOlmoForCausalLM
+from transformers import ContinuousBatchingConfig, FlexOlmoForCausalLM, GenerationConfig
 
-from bench.record import Record, options
-from modelops.artefacts import bundle
-from modelops.artefacts.manifest import shared_digests
-from modelops.artefacts.store import Store
-from modelops.artefacts.tensors import expert_tensor_specs
-from modelops.contract import (
-    Delta,
-    Done,
-    ExpertRef,
-    FinishReason,
-    GenerationOrder,
-    Refused,
-    Sampling,
-    Warrant,
+from bench.engine_world import (
+    MODEL_S,
+    NAMES,
+    SETS,
+    SMALL,
+    TOP_K,
+    Ask,
+    Bench,
+    Shape,
+    World,
+    build_world,
 )
-from modelops.engine import Engine
+from bench.record import Record, options
+from modelops.contract import Sampling
 from modelops.engine.linear import Layout
 from modelops.model import flexolmo, tokenizer
 
-HIDDEN, FFN, LAYERS, HEADS, VOCAB, TOP_K = 256, 704, 4, 4, 4096, 2  # FFN : width as in FlexOlmo
-NAMES = ("alder", "birch", "cedar")
-SETS = [s for n in range(4) for s in itertools.combinations(NAMES, n)]
-TEXT = (
-    "Whoever lends a text may take it back, and what was learnt from it goes with it. "
-    "A licence names who may ask, for which purpose, from which day and until which other. "
-)
-
-
 KERNELS = ("eager", "grouped_mm")
-
-
-class AlwaysPermitted:
-    """An authority that never objects: this benchmark is about tensors."""
-
-    def __init__(self, refs: Iterable[ExpertRef]) -> None:
-        self._warrant = Warrant(1, 2**62, frozenset(refs))
-
-    def warrant(self) -> Warrant | None:
-        return self._warrant
-
-    def holds(self, warrant: Warrant) -> bool:
-        return warrant is self._warrant
-
-    def permits(self, order: GenerationOrder, warrant: Warrant) -> frozenset[ExpertRef]:
-        return frozenset(order.allowed) & warrant.live
-
-
-@dataclass(frozen=True)
-class World:
-    """A store with the random anchor and experts; `poisoned` are the same names full of NaN."""
-
-    store: Store
-    anchor_digest: str
-    refs: dict[str, ExpertRef]
-    poisoned: dict[str, ExpertRef]
-    prompts: tuple[str, ...]
-    prompt_ids: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One request: who may answer, prompt number, settings, experts per token."""
-
-    names: tuple[str, ...]
-    prompt: int
-    sampling: Sampling
-    top_k: int = TOP_K
-    score: bool = False
-
-
-Answer = tuple[tuple[int, ...], tuple[float | None, ...], bool]
-"""Token ids, prompt log-probabilities, and whether it ended as it should."""
-
-
-def build_world(folder: Path) -> World:
-    """Write the random bundles under `folder` and put them into a store."""
-    store = Store(folder / "store")
-    words = tokenizer.train([TEXT], vocab_size=400)
-    config = flexolmo.tiny_config(
-        VOCAB,
-        hidden_size=HIDDEN,
-        intermediate_size=FFN,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        max_position_embeddings=256,
-        initializer_range=0.06,
-    )
-    model = flexolmo.new_anchor_model(config, seed=7)
-    anchor = bundle.write_anchor(
-        folder / "public",
-        flexolmo.anchor_tensors(model),
-        flexolmo.config_json(model.config),
-        tokenizer.to_json(words),
-    )
-    anchor_digest = store.put_anchor(folder / "public")
-    chance = torch.Generator().manual_seed(11)
-    shared = shared_digests(anchor)
-
-    def put(name: str, scale: float) -> ExpertRef:
-        specs = expert_tensor_specs(config)
-        tensors = {key: torch.randn(s, generator=chance) * scale for key, s in specs.items()}
-        bundle.write_expert(folder / "expert", tensors, anchor_digest, shared, recipe={})
-        return ExpertRef(name, store.put_expert(folder / "expert"))
-
-    refs = {name: put(name, 0.06) for name in NAMES}
-    poisoned = {name: put(name, torch.nan) for name in NAMES}
-    tokens = words.encode(TEXT * 4).ids
-    windows = tuple(tuple(tokens[i : i + 16]) for i in range(32))
-    prompts = tuple(str(words.decode(list(ids))) for ids in windows)
-    again = tuple(tuple(words.encode(prompt).ids) for prompt in prompts)
-    return World(store, anchor_digest, refs, poisoned, prompts, again)
-
-
-class Bench:
-    """An engine driven by hand, and how long it takes over a list of asks."""
-
-    def __init__(
-        self, world: World, refs: Sequence[ExpertRef], rows: int, layout: Layout | None = None
-    ) -> None:
-        self._world, self._numbers = world, itertools.count()
-        authority = AlwaysPermitted([*world.refs.values(), *refs])
-        self.engine = Engine(
-            world.store, world.anchor_digest, authority, max_rows=rows, layout=layout
-        )
-        for ref in refs:
-            self.engine.load(ref)
-
-    def answers(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Submit all at once, run to the end, and return what each got."""
-        heard: list[list[Delta | Done | Refused]] = [[] for _ in asks]
-        for ask, messages in zip(asks, heard, strict=True):
-            self.engine.submit(self._order(ask), messages.append)
-        while self.engine.step():
-            pass
-        return [_answer(messages) for messages in heard]
-
-    def rate(self, asks: Sequence[Ask]) -> float:
-        """Tokens a second of processor time."""
-        start = time.process_time()
-        tokens = sum(len(ids) for ids, _, _ in self.answers(asks))
-        return tokens / (time.process_time() - start)
-
-    def _order(self, ask: Ask) -> GenerationOrder:
-        return GenerationOrder(
-            order_id=str(next(self._numbers)),
-            decision_id="bench",
-            policy_epoch=1,
-            build_digest="0" * 64,
-            anchor_digest=self._world.anchor_digest,
-            allowed=tuple(self._world.refs[name] for name in ask.names),
-            top_k=ask.top_k,
-            prompt=self._world.prompts[ask.prompt],
-            sampling=ask.sampling,
-            score_prompt=ask.score,
-        )
-
-
-def _answer(messages: Sequence[Delta | Done | Refused]) -> Answer:
-    deltas = [m for m in messages if isinstance(m, Delta)]
-    last = messages[-1]
-    is_good = isinstance(last, Done) and last.finish_reason in (
-        FinishReason.LENGTH,
-        FinishReason.STOP,
-    )
-    ids = tuple(i for m in deltas for i in m.token_ids)
-    return ids, tuple(t.logprob for m in deltas for t in m.scored), is_good
 
 
 def mixed_equals_alone(world: World, record: Record, n_prompts: int) -> None:
@@ -250,44 +103,94 @@ def nan_reaches_output(world: World, record: Record, sets: Sequence[tuple[str, .
     record.claim("engine.nan_reached_output", reached, "requests", "== 0")
 
 
-def against_generate(world: World, record: Record, n_tokens: int, repeats: int) -> None:
-    """Tokens a second of processor time, the engine against `generate()`, batch by batch."""
-    experts = {name: ref.digest for name, ref in world.refs.items()}
-    stock = flexolmo.assemble(world.store, world.anchor_digest, experts, TOP_K)
-    stock.generation_config.eos_token_id = None
+def read_bandwidth() -> float:
+    """Bytes a second that one thread reads from memory, the best of some tries."""
+    large = torch.ones(2**26)
+    found = []
+    for _ in range(7):
+        start = time.perf_counter()
+        large.sum()
+        found.append(large.nbytes / (time.perf_counter() - start))
+    return max(found)
+
+
+class Stock:
+    """transformers on the same weights and prompts: `generate()` and continuous batching."""
+
+    def __init__(self, world: World, shape: Shape) -> None:
+        experts = {name: ref.digest for name, ref in world.refs.items()}
+        self._world = world
+        self._model = flexolmo.assemble(world.store, world.anchor_digest, experts, TOP_K)
+        self._model.to(shape.dtype).generation_config.eos_token_id = None
+
+    def rate(self, kernel: str, batch: int, n_tokens: int) -> float:
+        """Tokens a second of processor time of `generate()`."""
+        self._model.set_experts_implementation(kernel)
+        ids = torch.tensor(self._prompts(batch))
+        start = time.process_time()
+        with torch.inference_mode():
+            found = self._model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=n_tokens, do_sample=False
+            )
+        return found[:, ids.shape[1] :].numel() / (time.process_time() - start)
+
+    def continuous_rate(self, batch: int, n_tokens: int) -> float:
+        """The same of `generate_batch()`; without block sharing, which would leak (see docs)."""
+        settings = GenerationConfig(
+            max_new_tokens=n_tokens, do_sample=False, eos_token_id=-1, pad_token_id=tokenizer.PAD_ID
+        )
+        pages = ContinuousBatchingConfig(
+            page_size=32, num_blocks=8 * batch, max_batch_tokens=256, allow_block_sharing=False
+        )
+        start = time.process_time()
+        found = self._model.generate_batch(
+            self._prompts(batch),
+            generation_config=settings,
+            continuous_batching_config=pages,
+            warmup=False,
+        )
+        tokens = sum(len(answer.generated_tokens) for answer in found.values())
+        return tokens / (time.process_time() - start)
+
+    def _prompts(self, batch: int) -> list[list[int]]:
+        return [list((ids * 2)[:16]) for ids in self._world.prompt_ids[:batch]]
+
+
+def against_stock(world: World, shape: Shape, record: Record, n_tokens: int, repeats: int) -> None:
+    """Tokens a second of processor time, the engine against transformers, batch by batch."""
+    stock, dtype = Stock(world, shape), str(shape.dtype).removeprefix("torch.")
     bench = Bench(world, list(world.refs.values()), rows=32)
-    for batch, bound in ((1, ">= 1.4"), (8, ">= 1.5"), (32, ">= 1.3")):
+    for batch, bound in ((1, ">= 1.4"), (8, ">= 1.5"), (32, "")):
         asks = [Ask(NAMES, p, Sampling(n_tokens, temperature=0)) for p in range(batch)]
-        ids = torch.tensor([(world.prompt_ids[p] * 2)[:16] for p in range(batch)])
         bench.rate(asks)  # kernels are made on first use
-        kernel = max(KERNELS, key=lambda k: _generate_rate(stock, k, ids, n_tokens))
-        # In pairs, so that a slow moment hits both sides; the middle pair counts.
-        pairs = [
-            (bench.rate(asks), _generate_rate(stock, kernel, ids, n_tokens)) for _ in range(repeats)
+        kernel = max(KERNELS, key=lambda k: stock.rate(k, batch, n_tokens))
+        stock.continuous_rate(batch, n_tokens)
+        # In turn, so that a slow moment hits all sides; the middle of the ratios counts.
+        rounds = [
+            (
+                bench.rate(asks),
+                stock.rate(kernel, batch, n_tokens),
+                stock.continuous_rate(batch, n_tokens),
+            )
+            for _ in range(repeats)
         ]
-        ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-        ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ours, theirs, continuous = (statistics.median(side) for side in zip(*rounds, strict=True))
+        ratio = statistics.median(mine / other for mine, other, _ in rounds)
+        limit = batch * read_bandwidth() / shape.step_bytes(TOP_K if batch == 1 else len(NAMES) + 1)
         record.row(
-            "engine and generate()",
+            "engine and transformers, tokens/s",
+            dtype=dtype,
             batch=batch,
-            kernel=kernel,
             engine=ours,
-            stock=theirs,
+            generate=theirs,
+            kernel=kernel,
+            continuous=continuous,
             ratio=ratio,
+            ratio_continuous=statistics.median(mine / other for mine, _, other in rounds),
+            share_of_bandwidth_limit=ours / limit,
         )
-        record.claim(f"engine.ratio_generate_b{batch}", ratio, "times", bound)
-
-
-def _generate_rate(
-    stock: FlexOlmoForCausalLM, kernel: str, ids: torch.Tensor, n_tokens: int
-) -> float:
-    stock.set_experts_implementation(kernel)
-    start = time.process_time()
-    with torch.inference_mode():
-        found = stock.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=n_tokens, do_sample=False
-        )
-    return found[:, ids.shape[1] :].numel() / (time.process_time() - start)
+        suffix = "" if shape.dtype is torch.bfloat16 else f"_{dtype}"
+        record.claim(f"engine.ratio_generate_b{batch}{suffix}", ratio, "times", bound)
 
 
 def sharing(world: World, record: Record, n_tokens: int, repeats: int) -> None:
@@ -307,14 +210,15 @@ def sharing(world: World, record: Record, n_tokens: int, repeats: int) -> None:
         "uniform": lambda: bench.rate(uniform),
         "in turn": in_turn,
     }
-    best = dict.fromkeys(ways, 0.0)
-    for _ in range(repeats):
-        for way, rate in ways.items():
-            best[way] = max(best[way], rate())
-    for way, rate_found in best.items():
-        record.row("eight sets", way=way, tokens_per_s=rate_found)
-    record.claim("engine.sharing_8", best["mixed"] / best["in turn"], "times", ">= 3.5")
-    record.claim("engine.mixing_cost", 1 - best["mixed"] / best["uniform"], "share", "<= 0.05")
+    rounds = [{way: rate() for way, rate in ways.items()} for _ in range(repeats)]
+    for way in ways:
+        record.row(
+            "eight sets", way=way, tokens_per_s=statistics.median(found[way] for found in rounds)
+        )
+    gain = statistics.median(found["mixed"] / found["in turn"] for found in rounds)
+    cost = statistics.median(1 - found["mixed"] / found["uniform"] for found in rounds)
+    record.claim("engine.sharing_8", gain, "times", ">= 3.5")
+    record.claim("engine.mixing_cost", cost, "share", "<= 0.05")
 
 
 def main() -> int:
@@ -322,20 +226,25 @@ def main() -> int:
     chosen = options(__doc__ or "")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    n_tokens, repeats, n_prompts = (48, 5, 4) if chosen.quick else (96, 9, 16)
+    n_tokens, repeats, n_prompts = (24, 3, 4) if chosen.quick else (64, 7, 16)
     settings = {
-        "hidden": HIDDEN, "ffn": FFN, "layers": LAYERS, "vocab": VOCAB, "experts": len(NAMES) + 1,
-        "top_k": TOP_K, "dtype": "float32", "threads": 1, "prompt_tokens": 16,
-        "new_tokens": n_tokens, "repeats": repeats, "clock": "process_time",
+        "equality": SMALL.settings(), "speed": MODEL_S.settings(), "experts": len(NAMES) + 1,
+        "top_k": TOP_K, "threads": 1, "prompt_tokens": 16, "new_tokens": n_tokens,
+        "repeats": repeats, "clock": "process_time",
     }  # fmt: skip
     record = Record("engine", settings, chosen)
     with tempfile.TemporaryDirectory() as folder:
-        world = build_world(Path(folder))
+        world = build_world(Path(folder), SMALL)
         mixed_equals_alone(world, record, n_prompts)
         differs_from_stock(world, record, n_prompts // 4)
         nan_reaches_output(world, record, SETS[:-1:3] if chosen.quick else SETS[:-1])
-        against_generate(world, record, n_tokens, repeats)
-        sharing(world, record, n_tokens, repeats)
+    for dtype in (torch.bfloat16,) if chosen.quick else (torch.bfloat16, torch.float32):
+        shape_S = replace(MODEL_S, dtype=dtype)
+        with tempfile.TemporaryDirectory() as folder:
+            world = build_world(Path(folder), shape_S)
+            against_stock(world, shape_S, record, n_tokens, repeats)
+            if dtype is torch.bfloat16:
+                sharing(world, record, n_tokens, repeats)
     return record.finish()
 
 
