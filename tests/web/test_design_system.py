@@ -10,9 +10,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django import forms
 from django.core.paginator import Paginator
 from django.template import engines
 from django.test import RequestFactory
+from django.test.html import parse_html
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import settings as limits
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 from governance import vocabulary
 from web import environment, logs
 from web.templatetags import design
+from web.ui.forms.fields import LongSelect
 
 WEB = Path(design.__file__).parent.parent
 STATIC = WEB / "static/web"
@@ -211,6 +214,15 @@ def test_a_field_ties_its_help_and_its_errors_to_the_control():
     assert described == ["id_legal_name_helptext", "id_legal_name_error"]
     assert all(f'id="{name}"' in shown for name in described)
     assert 'aria-invalid="true"' in shown
+
+
+@pytest.mark.parametrize("value", ["", "b", HOSTILE])
+def test_a_long_choice_reads_like_any_other(value):
+    choices = [("", "Choose"), ("b", "Birch & Sons"), (HOSTILE, HOSTILE)]
+    attributes = {"id": "id_owner", "required": True, "aria-describedby": HOSTILE}
+    usual = forms.Select(choices=choices).render("owner", value, attributes)
+    long = LongSelect(choices=choices).render("owner", value, attributes)
+    assert parse_html(long) == parse_html(usual)
 
 
 def test_a_form_carries_its_token_only_when_posted():

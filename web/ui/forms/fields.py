@@ -45,7 +45,10 @@ class Day(forms.DateInput):
 
 
 class LongSelect(forms.Select):
-    """A choice among a thousand rows, written in one go: Django renders a template for each."""
+    """A choice among a thousand rows, written in one go: Django renders a template for each.
+
+    Its choices have no groups.
+    """
 
     def render(
         self,
@@ -55,15 +58,14 @@ class LongSelect(forms.Select):
         renderer: Any = None,  # noqa: ARG002 - none is used
     ) -> SafeString:
         """The select with its options."""
-        told = self.get_context(name, value, attrs)["widget"]
+        chosen = set(self.format_value(value))
         options = format_html_join(
             "",
             '<option value="{}"{}>{}</option>',
             (
-                (one["value"], mark_safe(" selected") if one["selected"] else "", one["label"])
-                for _, group, _ in told["optgroups"]
-                for one in group
+                (str(code), mark_safe(" selected") if str(code) in chosen else "", label)
+                for code, label in self.choices
             ),
         )
-        attributes = flatatt({"name": told["name"], **told["attrs"]})
+        attributes = flatatt({"name": name, **self.build_attrs(self.attrs, attrs)})
         return format_html("<select{}>{}</select>", attributes, options)
