@@ -40,7 +40,7 @@ from governance.services import personal_keys
 from web.api import urls
 from web.api.room import Room
 
-EXAMPLES = int(os.environ.get("RECLAIM_FUZZ_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("RECLAIM_FUZZ_EXAMPLES", "3"))
 OWNERS = ("ada", "bela")
 PEOPLE = (*OWNERS, "cato", "edda")
 CHECKS = [
