@@ -39,13 +39,29 @@ class Turn:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. `temperature` 0 is greedy; `seed` makes sampling repeatable."""
+    """How tokens are chosen. `temperature` 0 is greedy; `seed` makes sampling repeatable.
+
+    The model's logits are changed in this order: `repetition_penalty` divides positive logits of
+    tokens already in prompt or answer and multiplies negative ones; `presence_penalty` is taken
+    off every token already in the answer, `frequency_penalty` once for each time it is there;
+    `logit_bias` adds to the token ids it names. Then come `temperature`, the `top_k` most likely
+    tokens (0: all) and the nucleus `top_p`. With `top_logprobs` n, each token of the answer comes
+    with the model's own log-probability, before any of these, and those of the n most likely.
+
+    Several answers to one prompt are several orders, each with its own seed.
+    """
 
     max_tokens: int = 128
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    top_k: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,25 +91,32 @@ class GenerationOrder:
 
 @dataclass(frozen=True)
 class ScoredToken:
-    """One prompt token with the natural-log probability the model gave it.
+    """A token with the natural-log probability the model gave it.
 
-    `logprob` is None for the first token, which nothing precedes.
+    `logprob` is None for the first token of a prompt, which nothing precedes. `top` are the most
+    likely tokens in its place, the likeliest first, where an answer was asked for them.
     """
 
     token_id: int
     text: str
     size_bytes: int
     logprob: float | None
+    top: tuple[ScoredToken, ...] = ()
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of an answer: the next text and the token ids behind it."""
+    """A piece of an answer: the next text and the token ids behind it.
+
+    `scored` are the prompt's tokens, once, where the order asked for them; `chosen` those behind
+    `token_ids`, where it asked for `top_logprobs`.
+    """
 
     order_id: str
     text: str
     token_ids: tuple[int, ...] = ()
     scored: tuple[ScoredToken, ...] = ()
+    chosen: tuple[ScoredToken, ...] = ()
 
 
 class FinishReason(StrEnum):
@@ -242,7 +265,8 @@ def _build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
 
 def _value(name: str, value: Any) -> Any:
     nested: dict[str, Any] = {"sampling": Sampling, "tally": Tally}
-    rows: dict[str, Any] = {"allowed": ExpertRef, "turns": Turn, "scored": ScoredToken}
+    rows: dict[str, Any] = {"allowed": ExpertRef, "turns": Turn}
+    rows |= dict.fromkeys(("scored", "chosen", "top"), ScoredToken)
     if name in nested:
         return _build(nested[name], value)
     if name in rows:
@@ -255,4 +279,6 @@ def _value(name: str, value: Any) -> Any:
         return RefusalReason(value)
     if name in ("token_ids", "stop"):
         return tuple(value)
+    if name == "logit_bias":
+        return tuple((token_id, bias) for token_id, bias in value)
     return value

@@ -86,7 +86,7 @@ class Engine:
         model = governed_model(store, anchor_digest, config, self._bank, desk, layout)
         arena = KVArena(config, max_rows, length, torch.float32)
         self._forward = Forward(model, arena, self._bank, desk)
-        self._intake = Intake(words, anchor_digest, length)
+        self._intake = Intake(words, anchor_digest, length, int(config.vocab_size))
         self._scheduler = Scheduler(arena, prefill_chunk)
         self._authority, self._most_open = authority, max_rows + max_queue
         self._progress = Progress(self._intake.bytes_of, _end_ids(config.eos_token_id))

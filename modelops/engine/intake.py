@@ -16,20 +16,23 @@ from modelops.model import tokenizer as chat
 class Intake:
     """Checks and tokenises orders, in the thread of whoever submits them.
 
-    `max_length` is in tokens, prompt and answer together.
+    `max_length` is in tokens, prompt and answer together; `vocab_size` counts the model's logits.
     """
 
-    def __init__(self, tokenizer: Tokenizer, anchor_digest: str, max_length: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, anchor_digest: str, max_length: int, vocab_size: int
+    ) -> None:
         # What a consumer types is text: a special token's name in it must not become that token.
         self._encode_plain = chat.plain_encoder(tokenizer)
         self._anchor_digest, self._max_length = anchor_digest, max_length
+        self._vocab_size = vocab_size
         pieces = tokenizer.get_vocab(with_added_tokens=True)
         self._longest_piece = max(map(len, pieces))
         self.bytes_of = TokenBytes(tokenizer)
 
     def examine(self, order: GenerationOrder, deliver: Deliver) -> Sequence | Refused:
         """The order as a sequence, or its refusal."""
-        wrong = _why_malformed(order)
+        wrong = _why_malformed(order) or sampling.why_not(order.sampling, self._vocab_size)
         if wrong:
             return Refused(order.order_id, RefusalReason.BAD_ORDER, wrong)
         if order.anchor_digest != self._anchor_digest:
@@ -92,7 +95,7 @@ def _why_malformed(order: GenerationOrder) -> str:
         return f"expected top_k of at least 1, found {order.top_k}; take it from the build"
     if order.sampling.max_tokens == 0 and not order.score_prompt:
         return "expected max_tokens of at least 1, found 0; 0 is for scoring a prompt"
-    return sampling.why_not(order.sampling)
+    return ""
 
 
 def _is_text(text: str) -> bool:

@@ -37,6 +37,7 @@ class Progress:
         scored, sequence.scored = tuple(sequence.scored), []
         if sequence.order.sampling.max_tokens == 0:
             return Delta(sequence.order_id, "", (), scored), sequence.done(FinishReason.LENGTH)
+        self._keep_likelihood(sequence, outcome, index)
         return self._take(sequence, outcome.token_ids[index], scored)
 
     def _take(
@@ -60,7 +61,8 @@ class Progress:
         if not (text or scored or done):
             return None, None
         ids, sequence.unsent_ids = tuple(sequence.unsent_ids), []
-        return Delta(sequence.order_id, text, ids, scored), done
+        chosen, sequence.unsent_chosen = tuple(sequence.unsent_chosen), []
+        return Delta(sequence.order_id, text, ids, scored, chosen), done
 
     def _keep_scores(self, sequence: Sequence, plan: StepPlan, scores: Rows[float]) -> None:
         if not sequence.order.score_prompt:
@@ -68,9 +70,21 @@ class Progress:
         first = [None] if plan.start == 0 else []
         ids = sequence.prompt_ids[plan.start + 1 - len(first) : plan.end + 1]
         for token_id, logprob in zip(ids, [*first, *scores], strict=True):
-            piece = self._bytes_of(token_id)
-            text = piece.decode("utf-8", errors="replace")
-            sequence.scored.append(ScoredToken(token_id, text, len(piece), logprob))
+            sequence.scored.append(self._scored(token_id, logprob))
+
+    def _keep_likelihood(self, sequence: Sequence, outcome: Outcome, index: int) -> None:
+        token_id, likelihood = outcome.token_ids[index], outcome.likelihoods[index]
+        if token_id is not None and likelihood is not None:
+            top = tuple(self._scored(*pair) for pair in likelihood.top)
+            sequence.unsent_chosen.append(self._scored(token_id, likelihood.logprob, top))
+
+    def _scored(
+        self, token_id: int, logprob: float | None, top: tuple[ScoredToken, ...] = ()
+    ) -> ScoredToken:
+        piece = self._bytes_of(token_id)
+        return ScoredToken(
+            token_id, piece.decode("utf-8", errors="replace"), len(piece), logprob, top
+        )
 
 
 def count_use(sequence: Sequence, use: RowUse, names: Rows[str]) -> None:

@@ -29,12 +29,13 @@ class Outcome:
 
     `token_ids[i]` is the next token; None where the logits were not finite, or where nobody wants
     one yet (a chunk before the prompt's last). `scores[i]` are the log-probabilities of the prompt
-    tokens from `start + 1` on, for who asked for them.
+    tokens from `start + 1` on, `likelihoods[i]` that of the next token, for who asked for them.
     """
 
     token_ids: tuple[int | None, ...]
     uses: tuple[RowUse, ...]
     scores: tuple[tuple[float, ...], ...] = ()
+    likelihoods: tuple[sampling.Likelihood | None, ...] = ()
 
 
 def governed_model(
@@ -98,7 +99,7 @@ class Forward:
             hidden_BSD = self._hidden(torch.tensor(ids), cache)
         uses = tuple(step.use(len(self._layers)))
         if not plan.is_prefill:
-            return Outcome(self._tokens(plan, hidden_BSD[:, -1]), uses)
+            return self._outcome(plan, hidden_BSD[:, -1], uses, ())
         return self._prompt_outcome(plan, hidden_BSD, uses)
 
     def _hidden(self, ids_BS: torch.Tensor, cache: StepKV) -> torch.Tensor:
@@ -128,13 +129,25 @@ class Forward:
             scores.append(tuple(found))
         if plan.end < len(plan.sequences[0].prompt_ids):
             return Outcome((None,) * len(uses), uses, tuple(scores))
-        return Outcome(self._tokens(plan, hidden_BSD[:, -1]), uses, tuple(scores))
+        return self._outcome(plan, hidden_BSD[:, -1], uses, tuple(scores))
 
-    def _tokens(self, plan: StepPlan, last_BD: torch.Tensor) -> tuple[int | None, ...]:
-        logits_BV = self._model.lm_head(last_BD).float()
+    def _outcome(
+        self,
+        plan: StepPlan,
+        last_BD: torch.Tensor,
+        uses: tuple[RowUse, ...],
+        scores: tuple[tuple[float, ...], ...],
+    ) -> Outcome:
+        logits_BV = self._logits(last_BD)
         settings = [s.order.sampling for s in plan.sequences]
-        positions = [len(s.output_ids) for s in plan.sequences]
-        return tuple(sampling.choose(logits_BV, settings, positions))
+        pasts = [sampling.Past(s.prompt_ids, s.output_ids) for s in plan.sequences]
+        token_ids = sampling.choose(logits_BV, settings, pasts)
+        found = sampling.likelihoods(logits_BV, token_ids, settings)
+        return Outcome(tuple(token_ids), uses, scores, tuple(found))
+
+    def _logits(self, last_BD: torch.Tensor) -> torch.Tensor:
+        logits_BV: torch.Tensor = self._model.lm_head(last_BD).float().cpu()
+        return logits_BV
 
 
 def _inputs(plan: StepPlan) -> tuple[list[list[int]], list[int]]:

@@ -56,6 +56,7 @@ class Sequence:
     output_ids: list[int] = field(default_factory=list)
     unsent_ids: list[int] = field(default_factory=list)
     scored: list[ScoredToken] = field(default_factory=list)
+    unsent_chosen: list[ScoredToken] = field(default_factory=list)
     routed: dict[str, int] = field(default_factory=dict)
     mass: dict[str, float] = field(default_factory=dict)
     is_ended: bool = False

@@ -149,15 +149,14 @@ def make_rig(world: TinyWorld, names: Sequence[str] | None = None, **settings: A
 def _tap(rig: Rig) -> None:
     """Keep each order's logits, step by step, as they were when its token was chosen."""
     forward = rig.engine._forward
-    choose = forward._tokens
+    outcome = forward._outcome
 
-    def tokens(plan, last_BD):
-        logits_BV = forward._model.lm_head(last_BD).float()
-        for sequence, row_V in zip(plan.sequences, logits_BV, strict=True):
+    def tapped(plan, last_BD, *others):
+        for sequence, row_V in zip(plan.sequences, forward._logits(last_BD), strict=True):
             rig.logits[sequence.order_id].append(row_V.clone())
-        return choose(plan, last_BD)
+        return outcome(plan, last_BD, *others)
 
-    forward._tokens = tokens
+    forward._outcome = tapped
 
 
 def removal_sets(world: TinyWorld) -> list[tuple[str, ...]]:

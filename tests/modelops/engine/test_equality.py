@@ -112,6 +112,9 @@ asks = st.tuples(
         temperature=st.sampled_from([0.0, 0.7, 1.5]),
         top_p=st.sampled_from([0.3, 1.0]),
         seed=st.integers(0, 2**40),
+        top_k=st.sampled_from([0, 3]),
+        presence_penalty=st.sampled_from([0.0, 0.5]),
+        repetition_penalty=st.sampled_from([1.0, 1.2]),
     ),
     st.integers(1, 5),
 )

@@ -1,6 +1,7 @@
 """What an order may ask, what it is refused for, and what it gets."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,6 +63,7 @@ def test_a_prompt_that_just_fits_is_served_to_its_end(rig):
         ({"top_k": 0}, RefusalReason.BAD_ORDER),
         ({"sampling": Sampling(max_tokens=0)}, RefusalReason.BAD_ORDER),
         ({"sampling": Sampling(top_p=7)}, RefusalReason.BAD_ORDER),
+        ({"sampling": Sampling(logit_bias=((300, 1.0),))}, RefusalReason.BAD_ORDER),
         ({"turns": (Turn("wizard", "hi"),)}, RefusalReason.BAD_ORDER),
         ({"prompt": "\ud800"}, RefusalReason.BAD_ORDER),
     ],
@@ -118,6 +120,38 @@ def test_seeded_sampling_repeats_and_other_seeds_differ(rig):
     rig.run()
     first, same, other = [rig.tokens(order) for order in orders]
     assert first == same != other
+
+
+def test_greedy_with_a_repetition_penalty_is_the_stock_models(rig):
+    settings = Sampling(max_tokens=24, temperature=0, repetition_penalty=1.3)
+    order = rig.ask(EXPERT_NAMES, sampling=settings)
+    rig.run()
+    model = flexolmo.assemble(rig.world.store, rig.world.anchor_digest, rig.world.experts, 2)
+    ids = torch.tensor([rig.world.tokenizer.encode(PROMPTS[0]).ids])
+    stock = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False,
+        repetition_penalty=1.3,
+    )  # fmt: skip
+    assert rig.tokens(order) == stock[0, ids.shape[1] :].tolist()
+    plain = rig.ask(EXPERT_NAMES, sampling=Sampling(max_tokens=24, temperature=0))
+    rig.run()
+    assert rig.tokens(plain) != rig.tokens(order)
+
+
+def test_log_probabilities_come_with_every_token_of_the_answer(rig):
+    settings = Sampling(max_tokens=30, seed=5, top_logprobs=3, top_k=40, stop=("zzzz",))
+    order = rig.ask(EXPERT_NAMES, sampling=settings)
+    plain = rig.ask(EXPERT_NAMES, sampling=replace(settings, top_logprobs=None))
+    rig.run()
+    deltas = [m for m in rig.heard[order] if isinstance(m, Delta)]
+    assert all(len(delta.chosen) == len(delta.token_ids) for delta in deltas)
+    chosen = [token for delta in deltas for token in delta.chosen]
+    assert [token.token_id for token in chosen] == rig.tokens(order) == rig.tokens(plain)
+    for token, row_V in zip(chosen, rig.logits[order], strict=True):
+        logs_V = torch.log_softmax(row_V.double(), -1)
+        assert token.logprob == pytest.approx(float(logs_V[token.token_id]))
+        assert [top.logprob for top in token.top] == pytest.approx(logs_V.topk(3).values.tolist())
+    assert not any(m.chosen for m in rig.heard[plain] if isinstance(m, Delta))
 
 
 def test_a_stop_string_ends_the_answer_before_it(rig):
@@ -269,8 +303,6 @@ def test_the_router_has_room_for_fifteen_licensed_experts(tiny):
     rig = make_rig(tiny, ())
     bank = rig.engine._bank
     prepared = bank.prepare(rig.refs["alder-news"])
-    from dataclasses import replace
-
     for n in range(15):
         bank.attach(replace(prepared, ref=ExpertRef(f"e{n}", prepared.ref.digest)))
     with pytest.raises(EngineError, match="at most 15"):
