@@ -64,6 +64,13 @@ class Sampling:
     top_logprobs: int | None = None
 
 
+class OnWithdrawal(StrEnum):
+    """What becomes of an answer under way when one of its experts is withdrawn."""
+
+    ABORT = "abort"
+    RECOMPUTE = "recompute"
+
+
 @dataclass(frozen=True)
 class GenerationOrder:
     """A permitted request, as the gateway hands it to a runner.
@@ -73,6 +80,10 @@ class GenerationOrder:
     per token, clamped per request to the number allowed. `ask` is opaque here: what the runner
     needs to decide again on its own policy snapshot. With `score_prompt` the prompt's own
     log-probabilities come back, and `max_tokens` may be 0.
+
+    With `on_withdrawal` recompute, an answer that loses an expert goes on without it: what it
+    remembers is wiped and computed again from the prompt and the words already handed over. Those
+    words stay, and the expert had a part in them: only for licences that allow it.
     """
 
     order_id: str
@@ -87,6 +98,7 @@ class GenerationOrder:
     sampling: Sampling = Sampling()
     score_prompt: bool = False
     ask: Mapping[str, Any] = field(default_factory=dict)
+    on_withdrawal: OnWithdrawal = OnWithdrawal.ABORT
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,8 @@ class Delta:
     """A piece of an answer: the next text and the token ids behind it.
 
     `scored` are the prompt's tokens, once, where the order asked for them; `chosen` those behind
-    `token_ids`, where it asked for `top_logprobs`.
+    `token_ids`, where it asked for `top_logprobs`. `recomputed_without` names the experts that
+    were withdrawn and have no part in anything that follows.
     """
 
     order_id: str
@@ -117,6 +130,7 @@ class Delta:
     token_ids: tuple[int, ...] = ()
     scored: tuple[ScoredToken, ...] = ()
     chosen: tuple[ScoredToken, ...] = ()
+    recomputed_without: tuple[str, ...] = ()
 
 
 class FinishReason(StrEnum):
@@ -218,13 +232,20 @@ class Authority(Protocol):
 
 @dataclass(frozen=True)
 class WithdrawalAck:
-    """What an engine did about a withdrawal; evidence, not a promise."""
+    """What an engine did about a withdrawal; evidence, not a promise.
+
+    `done_at` is when the weights were gone and the rows wiped, in seconds of Unix time by this
+    machine's clock, `took_s` how long that took. Streams recomputed went on without the expert.
+    """
 
     expert: str
     policy_epoch: int
     was_loaded: bool
     streams_ended: tuple[str, ...]
     freed_bytes: int
+    streams_recomputed: tuple[str, ...] = ()
+    done_at: float = 0.0
+    took_s: float = 0.0
 
 
 Message = GenerationOrder | Delta | Done | Refused
@@ -277,7 +298,9 @@ def _value(name: str, value: Any) -> Any:
         return EndCause(value)
     if name == "reason":
         return RefusalReason(value)
-    if name in ("token_ids", "stop"):
+    if name == "on_withdrawal":
+        return OnWithdrawal(value)
+    if name in ("token_ids", "stop", "recomputed_without"):
         return tuple(value)
     if name == "logit_bias":
         return tuple((token_id, bias) for token_id, bias in value)

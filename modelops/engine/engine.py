@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -25,6 +27,7 @@ from modelops.contract import (
     ExpertRef,
     FinishReason,
     GenerationOrder,
+    OnWithdrawal,
     RefusalReason,
     Refused,
     Warrant,
@@ -99,7 +102,7 @@ class Engine:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._counts = Counts()
-        self._kv_bytes, self._layout = arena.size_bytes, layout
+        self._kv_bytes, self._layout, self._length = arena.size_bytes, layout, length
 
     # ---- what others may call, from any thread -------------------------------------------------
 
@@ -182,17 +185,27 @@ class Engine:
 
         From the moment this has the lock, no token computed with the expert is handed over; when
         it returns, the rows are wiped and the weights are gone from memory. It does not erase
-        the file they came from.
+        the file they came from. Orders that say so are computed again without the expert.
         """
         loss = Loss(
             EndCause.CONSENT_WITHDRAWN,
             RefusalReason.NOT_PERMITTED,
             f"policy epoch {policy_epoch} withdrew {name}; ask again to be served without it",
             name,
+            lost=frozenset({name}),
         )
-        was_loaded = any(ref.name == name for ref in self.loaded())
-        ended, freed = self._remove(name, "", loss)
-        return WithdrawalAck(name, policy_epoch, was_loaded, ended, freed)
+        was_loaded, begun_s = any(ref.name == name for ref in self.loaded()), time.monotonic()
+        hit, freed = self._remove(name, "", loss)
+        return WithdrawalAck(
+            name,
+            policy_epoch,
+            was_loaded,
+            streams_ended=tuple(s.order_id for s in hit if s.is_ended),
+            freed_bytes=freed,
+            streams_recomputed=tuple(s.order_id for s in hit if not s.is_ended),
+            done_at=time.time(),
+            took_s=time.monotonic() - begun_s,
+        )
 
     def stats(self) -> EngineStats:
         """The counts now."""
@@ -258,23 +271,50 @@ class Engine:
         self._interrupted = self._closing
         self._post()
         self._scheduler.clear_ended()
+        for sequence in list(self._scheduler):
+            if sequence.losing:
+                self._restart(sequence, sequence.losing)
         while self._errands:
             self._errands.popleft()()
 
     def _review(self, sequence: Sequence, warrant: Warrant | None) -> None:
         """End `sequence` if it lost permission or an expert; else bind its lanes for this step."""
         loss = lease.loss(sequence, warrant, self._authority)
-        if loss is None and not sequence.is_begun:
+        if loss is None and sequence.generations is None:
             found = self._bank.generations(sequence.order.allowed)
             if found is None:
                 loss = self._unavailable(sequence)
             else:
                 sequence.generations = found
         if loss is not None:
-            self._end(sequence, sequence.closing(loss))
+            self._lose(sequence, loss)
+            if sequence.losing:
+                self._restart(sequence, sequence.losing)
+                self._review(sequence, warrant)
         elif sequence.lanes_version != self._bank.version:
-            sequence.lanes = self._bank.lanes(sequence.generations)
+            sequence.lanes = self._bank.lanes(sequence.generations or ())
             sequence.lanes_version = self._bank.version
+
+    def _lose(self, sequence: Sequence, loss: Loss) -> None:
+        """End `sequence`, or have it restarted without what it lost if its order says so."""
+        wants = sequence.order.on_withdrawal is OnWithdrawal.RECOMPUTE
+        if wants and sequence.is_begun and loss.is_lawful:
+            before = sequence.losing.lost if sequence.losing else frozenset()
+            sequence.losing = replace(loss, lost=loss.lost | before)
+        else:
+            self._end(sequence, sequence.closing(loss))
+
+    def _restart(self, sequence: Sequence, loss: Loss) -> None:
+        """Go on without the experts `sequence` is losing, from what its reader has already got."""
+        sent_ids = tuple(self._intake.encode_plain(sequence.sent_text))
+        to_come = sequence.order.sampling.max_tokens - len(sequence.sent_output())
+        if len(sequence.prompt_ids) + len(sent_ids) + to_come > self._length:
+            # The same text may take more tokens than it was written in, and not fit any more.
+            self._end(sequence, sequence.closing(loss))
+            return
+        self._scheduler.rewind(sequence, sent_ids)
+        lost = tuple(sorted(loss.lost))
+        self._send(sequence, Delta(sequence.order_id, "", recomputed_without=lost))
 
     def _unavailable(self, sequence: Sequence) -> Loss:
         missing = [ref.name for ref in sequence.order.allowed if ref not in self._bank.refs()]
@@ -289,8 +329,8 @@ class Engine:
         """Hand out what the step computed, as far as the lease still covers it (D4)."""
         names = self._bank.names()
         for index, sequence in enumerate(plan.sequences):
-            if sequence.is_ended:
-                continue
+            if sequence.is_ended or sequence.losing or sequence.generations is None:
+                continue  # it ended, or it is to be computed again, since the step began
             # Asked for each sequence, not once a step: the deadline may pass between two of them.
             if not lease.may_release(sequence, warrant, self._authority):
                 self._counts.rows_discarded += 1
@@ -304,6 +344,7 @@ class Engine:
         self._settle()
 
     def _send(self, sequence: Sequence, delta: Delta) -> None:
+        sequence.sent_text += delta.text
         try:
             sequence.deliver(delta)
         except Exception:  # a stream's end is an edge: its reader's fault must not stop the others
@@ -365,16 +406,16 @@ class Engine:
             return Refused(order_id, RefusalReason.OVERLOADED, detail, retry=True)
         return None
 
-    def _remove(self, name: str, digest: str, loss: Loss) -> tuple[tuple[str, ...], int]:
-        """End whoever may use an expert and drop it; (order ids ended, bytes freed)."""
+    def _remove(self, name: str, digest: str, loss: Loss) -> tuple[list[Sequence], int]:
+        """Take an expert from whoever may use it and drop it; (who was hit, bytes freed)."""
         with self._lock:
             hit = [s for s in self._scheduler if s.may_use(name, digest)]
             for sequence in hit:
-                self._end(sequence, sequence.closing(loss))
+                self._lose(sequence, loss)
             # Whoever is hit or not, the running step is given up: the weights must go now.
             self._interrupted = True
         freed = self._between_steps(lambda: self._bank.detach(name, digest))
-        return tuple(sequence.order_id for sequence in hit), freed
+        return hit, freed
 
     def _between_steps(self, errand: Callable[[], T]) -> T:
         """Run `errand` in the loop thread before its next step, and return what it returns."""

@@ -23,7 +23,7 @@ class Intake:
         self, tokenizer: Tokenizer, anchor_digest: str, max_length: int, vocab_size: int
     ) -> None:
         # What a consumer types is text: a special token's name in it must not become that token.
-        self._encode_plain = chat.plain_encoder(tokenizer)
+        self.encode_plain = chat.plain_encoder(tokenizer)
         self._anchor_digest, self._max_length = anchor_digest, max_length
         self._vocab_size = vocab_size
         pieces = tokenizer.get_vocab(with_added_tokens=True)
@@ -57,8 +57,8 @@ class Intake:
 
     def _encode(self, order: GenerationOrder) -> tuple[int, ...]:
         if order.turns:
-            return tuple(chat.encode_chat_with(self._encode_plain, order.turns))
-        return tuple(self._encode_plain(order.prompt))
+            return tuple(chat.encode_chat_with(self.encode_plain, order.turns))
+        return tuple(self.encode_plain(order.prompt))
 
     def _is_hopeless(self, order: GenerationOrder) -> bool:
         """Whether it is too long whatever its tokens are; spares tokenising a flood of text."""

@@ -45,6 +45,7 @@ def loss(sequence: Sequence, warrant: Warrant | None, authority: Authority) -> L
             f"policy epoch {warrant.policy_epoch} no longer permits {', '.join(lost)}; "
             "ask again to be served without",
             lost[0],
+            lost=frozenset(lost),
         )
     sequence.checked_epoch = warrant.policy_epoch
     sequence.checked_under = (warrant.policy_epoch, warrant.deadline_ns)

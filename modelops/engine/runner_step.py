@@ -122,12 +122,12 @@ class Forward:
     ) -> Outcome:
         scores = []
         for sequence, hidden_SD in zip(plan.sequences, hidden_BSD, strict=True):
-            following = sequence.prompt_ids[plan.start + 1 : plan.end + 1]
+            following = sequence.context_ids[plan.start + 1 : plan.end + 1]
             wanted = sequence.order.score_prompt
             logits_SV = self._model.lm_head(hidden_SD) if wanted else None
             found = () if logits_SV is None else sampling.log_shares(logits_SV, following)
             scores.append(tuple(found))
-        if plan.end < len(plan.sequences[0].prompt_ids):
+        if plan.end < len(plan.sequences[0].context_ids):
             return Outcome((None,) * len(uses), uses, tuple(scores))
         return self._outcome(plan, hidden_BSD[:, -1], uses, tuple(scores))
 
@@ -152,7 +152,7 @@ class Forward:
 
 def _inputs(plan: StepPlan) -> tuple[list[list[int]], list[int]]:
     if plan.is_prefill:
-        spans = [list(s.prompt_ids[plan.start : plan.end]) for s in plan.sequences]
+        spans = [list(s.context_ids[plan.start : plan.end]) for s in plan.sequences]
         return spans, [plan.start] * len(spans)
     return [[s.next_input] for s in plan.sequences], [s.computed for s in plan.sequences]
 

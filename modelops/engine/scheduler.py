@@ -61,6 +61,12 @@ class Scheduler:
                 self.live[hole] = last
             sequence.row = NO_ROW
 
+    def rewind(self, sequence: Sequence, sent_ids: tuple[int, ...]) -> None:
+        """Wipe the row of `sequence` and have it start again from its prompt and `sent_ids`."""
+        if sequence.is_begun:
+            self._arena.wipe(sequence.row)
+        sequence.restart(sent_ids)
+
     def next(self) -> StepPlan | None:
         """The next step, or None if nobody is live.
 
@@ -91,6 +97,6 @@ class Scheduler:
 
     def _span(self, sequence: Sequence) -> tuple[int, int, bool]:
         """Where its next chunk starts and ends, and whether it is the last."""
-        size = len(sequence.prompt_ids)
+        size = len(sequence.context_ids)
         end = min(sequence.computed + self._chunk, size)
         return sequence.computed, end, end == size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelops.contract import (
     Delta,
@@ -31,6 +31,12 @@ class Loss:
     detail: str
     expert: str = ""
     reason: FinishReason = FinishReason.CONTENT_FILTER
+    lost: frozenset[str] = frozenset()
+
+    @property
+    def is_lawful(self) -> bool:
+        """Whether policy took an expert away; everything else is no reason to go on without it."""
+        return self.cause in (EndCause.CONSENT_WITHDRAWN, EndCause.LICENCE_ENDED)
 
 
 @dataclass(eq=False)
@@ -39,7 +45,9 @@ class Sequence:
 
     `computed` counts the tokens whose keys and values lie in the arena row `row`; a step writes
     beyond it, and only a released step advances it, so an abandoned step can simply be run again.
-    `generations` binds each allowed expert to the very loading it was admitted with.
+    `context_ids` is what is run before the first new token: the prompt, and after a withdrawal
+    the words already sent as well. `generations` binds each allowed expert to the very loading it
+    was admitted with; None until it was. `losing` is what it must give up before the next step.
     """
 
     order: GenerationOrder
@@ -48,7 +56,9 @@ class Sequence:
     text: TextStream
     row: int = NO_ROW
     computed: int = 0
-    generations: tuple[int, ...] = ()
+    context_ids: tuple[int, ...] = ()
+    generations: tuple[int, ...] | None = None
+    losing: Loss | None = None
     lanes: tuple[int, ...] = ()
     lanes_version: int = -1
     checked_epoch: int = -1
@@ -59,7 +69,11 @@ class Sequence:
     unsent_chosen: list[ScoredToken] = field(default_factory=list)
     routed: dict[str, int] = field(default_factory=dict)
     mass: dict[str, float] = field(default_factory=dict)
+    sent_text: str = ""
     is_ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.context_ids = self.prompt_ids
 
     @property
     def order_id(self) -> str:
@@ -77,7 +91,7 @@ class Sequence:
 
     @property
     def is_prefilled(self) -> bool:
-        return self.computed >= len(self.prompt_ids)
+        return self.computed >= len(self.context_ids)
 
     @property
     def next_input(self) -> int:
@@ -91,6 +105,31 @@ class Sequence:
     def may_use(self, name: str, digest: str = "") -> bool:
         """Whether expert `name` (that revision, if `digest` is given) is among its allowed."""
         return any(r.name == name and digest in ("", r.digest) for r in self.order.allowed)
+
+    def sent_output(self) -> list[int]:
+        """The tokens of the answer that were handed over."""
+        return self.output_ids[: len(self.output_ids) - len(self.unsent_ids)]
+
+    def restart(self, sent_ids: tuple[int, ...]) -> None:
+        """Give up the experts it is losing: only what was sent stays, `sent_ids` being its tokens.
+
+        Whoever calls this wipes the row first. Without lanes no step can run it before it is
+        bound to its experts anew.
+        """
+        lost = self.losing.lost if self.losing else frozenset()
+        kept = tuple(ref for ref in self.order.allowed if ref.name not in lost)
+        is_scored = bool(self.order.score_prompt and self.output_ids)
+        self.order = replace(
+            self.order,
+            allowed=kept,
+            score_prompt=self.order.score_prompt and not is_scored,
+        )
+        self.output_ids = self.sent_output()
+        self.unsent_ids, self.unsent_chosen, self.scored = [], [], []
+        self.text = TextStream(self.order.sampling.stop)
+        self.context_ids = (*self.prompt_ids, *sent_ids)
+        self.computed, self.generations, self.losing = 0, None, None
+        self.lanes, self.lanes_version, self.checked_under = (), -1, (-1, -1)
 
     def tally(self) -> Tally:
         return Tally(

@@ -42,5 +42,5 @@ def test_fields_a_peer_does_not_know_are_left_out_and_missing_ones_have_their_de
 
 def test_what_is_no_message_is_refused():
     for line in (b"", b"[]", b'{"kind": "delta"}', b'{"kind": "song"}', b"\xff"):
-        with pytest.raises(ValueError, match="expected one message|Expecting value"):
+        with pytest.raises(ValueError, match=r"expected one message|Expecting value"):
             from_wire(line)

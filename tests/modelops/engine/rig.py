@@ -218,6 +218,24 @@ def assert_denied_change_nothing(clean: Rig, poisoned: Rig, names: Sequence[str]
         assert used <= {"public", *names}
 
 
+def assert_recomputed_as_if_fresh(rig: Rig, bare: Rig, order_id: str, names: Sequence[str]) -> None:
+    """What came after a withdrawal is what a runner that never had the expert computes, bit for
+    bit, from the prompt and the words that had been sent."""
+    deltas = [m for m in rig.heard[order_id] if isinstance(m, Delta)]
+    (at,) = [n for n, delta in enumerate(deltas) if delta.recomputed_without]
+    text = "".join(delta.text for delta in deltas[:at])
+    sent = sum(len(delta.token_ids) for delta in deltas[:at])
+    first = next(m for m in rig.heard[order_id] if isinstance(m, Done))
+    more = first.tally.completion_tokens - sent
+    fresh = bare.ask(names, PROMPTS[0] + text, sampling=Sampling(more, temperature=0))
+    bare.run()
+    assert sent > 0
+    assert [t for m in deltas[at:] for t in m.token_ids] == bare.tokens(fresh)
+    mine, other = rig.logits[order_id][-more:], bare.logits[fresh]
+    for step, (a, b) in enumerate(zip(mine, other, strict=True)):
+        assert torch.equal(a, b), f"logits differ at step {step} after the withdrawal"
+
+
 def assert_nothing_after(rig: Rig, order_id: str, tokens_before: int) -> None:
     """No token of `order_id` was handed over beyond those already heard."""
     late = len(rig.tokens(order_id)) - tokens_before

@@ -10,13 +10,15 @@ import torch
 
 from modelops.engine import bank, lease, routing, runner_step
 from modelops.engine.linear import Layout
+from modelops.engine.scheduler import Scheduler
 from modelops.errors import RoutingGuardError
 from modelops.model.router import shares
-from tests.modelops.engine import test_lease
+from tests.modelops.engine import test_lease, test_withdrawal
 from tests.modelops.engine.rig import (
     PROMPTS,
     assert_denied_change_nothing,
     assert_nothing_after,
+    assert_recomputed_as_if_fresh,
     assert_same_bits,
     make_rig,
     stock_answer,
@@ -160,3 +162,33 @@ def test_a_call_outside_of_a_step_or_for_other_tokens_is_refused(tiny):
     step = routing.StepRouting([(0,)], [1], tokens_per_row=1, lanes_in_use=4)
     with forward._desk.open(step), pytest.raises(RoutingGuardError, match="1 tokens each"):
         feed_forward(hidden_BSD)
+
+
+def test_a_recomputation_that_keeps_what_it_remembers_is_caught(tiny):
+    """Mutant: the expert is masked from now on, but the row's keys and values stay."""
+
+    def keep(scheduler, sequence, _sent_ids):
+        computed, output = sequence.computed, list(sequence.output_ids)
+        sequence.restart(())
+        sequence.context_ids = sequence.prompt_ids
+        sequence.computed, sequence.output_ids = computed, output
+
+    with mock.patch.object(Scheduler, "rewind", keep):
+        rig, order, _, _ = test_withdrawal.recomputing(tiny)
+        rig.run()
+    with pytest.raises(AssertionError):
+        assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
+
+
+def test_a_recomputation_that_hands_over_the_step_under_way_is_caught(tiny):
+    """Mutant: the step's tokens are released although their row is to be computed again."""
+    rig, rewind = make_rig(tiny), Scheduler.rewind
+
+    def bound_at_once(scheduler, sequence, sent_ids):
+        rewind(scheduler, sequence, sent_ids)
+        sequence.generations = rig.engine._bank.generations(sequence.order.allowed)
+
+    with mock.patch.object(Scheduler, "rewind", bound_at_once):
+        order = test_withdrawal.withdrawn_in_a_delivery(rig)
+    with pytest.raises(AssertionError):
+        assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))

@@ -2,13 +2,27 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
-from modelops.contract import Delta, EndCause, ExpertRef, FinishReason, RefusalReason, Sampling
+from modelops.contract import (
+    Delta,
+    EndCause,
+    ExpertRef,
+    FinishReason,
+    OnWithdrawal,
+    RefusalReason,
+    Sampling,
+)
 from modelops.errors import RoutingGuardError
-from tests.modelops.engine.rig import PROMPTS, make_rig
+from tests.modelops.engine.rig import (
+    PROMPTS,
+    assert_recomputed_as_if_fresh,
+    assert_same_bits,
+    make_rig,
+)
 
 NEWS, NOTES, BIRCH = "alder-news", "alder-notes", "birch-archive"
 LONG = Sampling(max_tokens=60, temperature=0)
@@ -141,6 +155,115 @@ def test_withdrawing_from_inside_a_delivery_does_not_lock_up(tiny):
     wait_for(lambda: acks)
     rig.engine.close()
     assert [ack.streams_ended for ack in acks] == [(order.order_id,)]
+
+
+def recomputing(tiny, **fields):
+    """A rig in which BIRCH was withdrawn in the middle of an answer that may go on without."""
+    rig = make_rig(tiny)
+    fields = {"sampling": LONG, "on_withdrawal": OnWithdrawal.RECOMPUTE, **fields}
+    order, other = rig.ask((NEWS, BIRCH), **fields), rig.ask((NEWS, NOTES), sampling=LONG)
+    rig.run(steps=9)
+    return rig, order, other, rig.engine.withdraw(BIRCH, 2)
+
+
+def test_an_answer_whose_licence_allows_it_is_computed_again_without_the_expert(tiny):
+    rig, order, other, ack = recomputing(tiny)
+    assert (ack.streams_ended, ack.streams_recomputed) == ((), (order,))
+    assert not rig.engine._bank.names().count(BIRCH)
+    rig.run()
+    assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
+    done = rig.last(order)
+    assert (done.finish_reason, done.tally.completion_tokens) == (FinishReason.LENGTH, 60)
+    calm = make_rig(tiny)
+    alone = calm.ask((NEWS, NOTES), sampling=LONG)
+    calm.run()
+    assert_same_bits(rig, other, calm, alone)
+
+
+def test_nothing_of_the_row_is_left_when_the_withdrawal_returns(tiny):
+    rig, order, other, _ = recomputing(tiny)
+    sequence = rig.engine._open[order]
+    arena = rig.engine._forward._arena
+    for half in (*arena.keys_LRPHW, *arena.values_LRPHW):
+        assert not half[sequence.row].any()
+        assert half[rig.engine._open[other].row].any()
+
+
+def test_a_new_policy_epoch_has_an_answer_recomputed_too(tiny):
+    rig = make_rig(tiny)
+    order = rig.ask((NEWS, BIRCH), sampling=LONG, on_withdrawal=OnWithdrawal.RECOMPUTE)
+    rig.run(steps=9)
+    rig.authority.revoked.add(BIRCH)
+    rig.authority.policy_epoch = 2
+    rig.run()
+    assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
+    assert rig.last(order).policy_epoch == 2
+
+
+def test_words_held_back_are_not_handed_over_after_a_withdrawal(tiny):
+    probe = make_rig(tiny)
+    plain = probe.ask((NEWS, BIRCH), sampling=LONG)
+    probe.run()
+    text = probe.text(plain)
+    # Everything could be the beginning of this stop string for a while, and never is one.
+    stop = text[4:40] + "!"
+    rig, order, _, _ = recomputing(tiny, sampling=replace(LONG, stop=(stop,)))
+    before = rig.text(order)
+    assert before == text[: len(before)] == text[:4]
+    rig.run()
+    (at,) = [n for n, m in enumerate(rig.heard[order]) if getattr(m, "recomputed_without", ())]
+    assert "".join(m.text for m in rig.heard[order][:at]) == before
+    assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
+
+
+def test_a_recomputed_answer_that_no_longer_fits_ends(tiny):
+    rig = make_rig(tiny)
+    n = len(tiny.tokenizer.encode(PROMPTS[0]).ids)
+    whole = Sampling(max_tokens=128 - n, seed=4)
+    order = rig.ask((NEWS, BIRCH), sampling=whole, on_withdrawal=OnWithdrawal.RECOMPUTE)
+    rig.run(steps=20)
+    rig.engine._intake.encode_plain = lambda text: [5] * len(text.encode())
+    rig.engine.withdraw(BIRCH, 2)
+    rig.run()
+    assert rig.last(order).cause is EndCause.CONSENT_WITHDRAWN
+
+
+def test_a_fault_is_no_reason_to_go_on_without_an_expert(tiny):
+    rig = make_rig(tiny)
+    order = rig.ask((BIRCH,), sampling=LONG, on_withdrawal=OnWithdrawal.RECOMPUTE)
+    rig.run(steps=4)
+    rig.engine.unload(BIRCH)
+    rig.run()
+    assert rig.last(order).cause is EndCause.ENGINE_FAULT
+
+
+def withdrawn_in_a_delivery(rig):
+    """The reader of the step's first row withdraws BIRCH; returns the order of its second row."""
+    first = rig.order((NEWS,), sampling=LONG)
+    acks = []
+
+    def deliver(message):
+        if isinstance(message, Delta) and not acks and rig.tokens(second):
+            acks.append(rig.engine.withdraw(BIRCH, 2))
+
+    rig.engine.submit(first, deliver)
+    second = rig.ask((NEWS, BIRCH), sampling=LONG, on_withdrawal=OnWithdrawal.RECOMPUTE)
+    rig.run()
+    assert [ack.streams_recomputed for ack in acks] == [(second,)]
+    return second
+
+
+def test_an_answer_recomputed_in_the_middle_of_a_delivery_gets_no_late_token(tiny):
+    rig = make_rig(tiny)
+    order = withdrawn_in_a_delivery(rig)
+    assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
+
+
+def test_the_acknowledgement_says_when_and_how_long(tiny):
+    before = time.time()
+    ack = make_rig(tiny).engine.withdraw(BIRCH, 2)
+    assert before <= ack.done_at <= time.time()
+    assert 0 < ack.took_s <= time.time() - before + 1
 
 
 def test_an_expert_may_come_back_and_serves_as_before(tiny):
