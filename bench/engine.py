@@ -11,7 +11,9 @@ kernels is faster for the batch, and its continuous batching.
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -221,12 +223,34 @@ def sharing(world: World, record: Record, n_tokens: int, repeats: int) -> None:
     record.claim("engine.mixing_cost", cost, "share", "<= 0.05")
 
 
+def memory_returns(world: World, record: Record) -> None:
+    """Unload an expert that has been used, and see what the process has in memory then."""
+    shares = []
+    for layout in (Layout.PACKED, Layout.MAPPED):
+        bench = Bench(world, list(world.refs.values()), rows=1, layout=layout)
+        bench.answers([Ask(NAMES, 0, Sampling(4, temperature=0), top_k=4)])
+        gc.collect()
+        before, start = resident_bytes(), time.perf_counter()
+        freed = bench.engine.unload(NAMES[1])
+        took_ms = (time.perf_counter() - start) * 1000
+        returned = before - resident_bytes()
+        shares.append(returned / freed)
+        record.row("unload", layout=layout.value, freed=freed, returned=returned, took_ms=took_ms)
+    record.claim("engine.unload_returns", min(shares), "share", ">= 0.9")
+
+
+def resident_bytes() -> int:
+    """What of this process is in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def main() -> int:
     """Run all parts and return the exit status."""
     chosen = options(__doc__ or "")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    n_tokens, repeats, n_prompts = (24, 3, 4) if chosen.quick else (64, 7, 16)
+    n_tokens, repeats, n_prompts = (24, 3, 4) if chosen.quick else (64, 5, 16)
     settings = {
         "equality": SMALL.settings(), "speed": MODEL_S.settings(), "experts": len(NAMES) + 1,
         "top_k": TOP_K, "threads": 1, "prompt_tokens": 16, "new_tokens": n_tokens,
@@ -245,6 +269,7 @@ def main() -> int:
             against_stock(world, shape_S, record, n_tokens, repeats)
             if dtype is torch.bfloat16:
                 sharing(world, record, n_tokens, repeats)
+                memory_returns(world, record)
     return record.finish()
 
 

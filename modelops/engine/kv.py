@@ -47,6 +47,19 @@ class KVArena:
             half_RPHW[row, :end].zero_()
         self._reached[row] = 0
 
+    def copy_out(self, row: int, start: int, end: int) -> torch.Tensor:
+        """A copy of positions `start` … `end` − 1 of `row` [2·L, S, H, W]."""
+        halves = (*self.keys_LRPHW, *self.values_LRPHW)
+        return torch.stack([half_RPHW[row, start:end] for half_RPHW in halves])
+
+    def copy_in(self, row: int, start: int, copied: torch.Tensor) -> None:
+        """Write what `copy_out` returned into `row`, from position `start` on."""
+        end = start + copied.shape[1]
+        halves = (*self.keys_LRPHW, *self.values_LRPHW)
+        for half_RPHW, new_SHW in zip(halves, copied, strict=True):
+            half_RPHW[row, start:end] = new_SHW
+        self.reach(row, end)
+
     def move(self, source: int, target: int) -> None:
         """Move the wiped row `target`'s new content from `source`, and wipe `source`."""
         end = self._reached[source]

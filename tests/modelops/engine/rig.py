@@ -218,6 +218,16 @@ def assert_denied_change_nothing(clean: Rig, poisoned: Rig, names: Sequence[str]
         assert used <= {"public", *names}
 
 
+def assert_reuse_changes_nothing(reusing: Rig, plain: Rig, asks: Sequence[dict[str, Any]]) -> None:
+    """Answered one after the other, each of `asks` gets what an engine without reuse gives it."""
+    for fields in asks:
+        a, b = reusing.ask(**fields), plain.ask(**fields)
+        reusing.run()
+        plain.run()
+        assert_same_bits(reusing, a, plain, b)
+        assert reusing.last(a).tally.routed == plain.last(b).tally.routed
+
+
 def assert_recomputed_as_if_fresh(rig: Rig, bare: Rig, order_id: str, names: Sequence[str]) -> None:
     """What came after a withdrawal is what a runner that never had the expert computes, bit for
     bit, from the prompt and the words that had been sent."""

@@ -8,17 +8,18 @@ from unittest import mock
 import pytest
 import torch
 
-from modelops.engine import bank, lease, routing, runner_step
+from modelops.engine import bank, lease, prefix, routing, runner_step
 from modelops.engine.linear import Layout
 from modelops.engine.scheduler import Scheduler
 from modelops.errors import RoutingGuardError
 from modelops.model.router import shares
-from tests.modelops.engine import test_lease, test_withdrawal
+from tests.modelops.engine import test_lease, test_prefix, test_withdrawal
 from tests.modelops.engine.rig import (
     PROMPTS,
     assert_denied_change_nothing,
     assert_nothing_after,
     assert_recomputed_as_if_fresh,
+    assert_reuse_changes_nothing,
     assert_same_bits,
     make_rig,
     stock_answer,
@@ -192,3 +193,17 @@ def test_a_recomputation_that_hands_over_the_step_under_way_is_caught(tiny):
         order = test_withdrawal.withdrawn_in_a_delivery(rig)
     with pytest.raises(AssertionError):
         assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
+
+
+def test_a_store_of_beginnings_whose_key_lacks_the_allowed_set_leaks_and_is_caught(tiny):
+    def without_rights(anchor_digest, sequence):
+        return f"{anchor_digest} {sequence.top_k()}".encode()
+
+    asks = [
+        {"names": names, "prompt": test_prefix.LONG, "top_k": 2} for names in ((NEWS,), (BIRCH,))
+    ]
+    with (
+        mock.patch.object(prefix, "shaped_by", without_rights),
+        pytest.raises(AssertionError, match="logits differ"),
+    ):
+        assert_reuse_changes_nothing(test_prefix.make(tiny), test_prefix.make(tiny, 0), asks)
