@@ -8,9 +8,10 @@ from django.http import Http404, HttpRequest
 from django.utils import timezone
 
 from governance.errors import NotPermitted
-from governance.models import Account, ApprovalRequest
+from governance.models import Account, ApprovalRequest, Build, Consumer, DataOwner
 from governance.services import approvals
-from governance.vocabulary import ApprovalState, Role
+from governance.services.approvals import Subject, subjects
+from governance.vocabulary import ApprovalState, BuildState, ConsumerStatus, OwnerStatus, Role
 from web import access
 
 
@@ -42,6 +43,49 @@ def decider(http: HttpRequest, request: ApprovalRequest) -> Account:
     if is_open_step and not access.person(http).has(Role.LEGAL):
         raise NotPermitted(f"expected legal staff for {request.title}, found {account}.")
     return account
+
+
+def prospect(kind: str, slug: str) -> Subject:
+    """Taking on an owner or a consumer that is a prospect.
+
+    Raises:
+        Http404: no such one, or it is none.
+    """
+    if kind == "owner":
+        owner = DataOwner.objects.filter(slug=slug, status=OwnerStatus.PROSPECT).first()
+        found = subjects.owner(owner) if owner else None
+    else:
+        consumer = Consumer.objects.filter(slug=slug, status=ConsumerStatus.PROSPECT).first()
+        found = subjects.consumer(consumer) if consumer else None
+    if found is None:
+        raise Http404
+    return found
+
+
+def promotion(number: int) -> Subject:
+    """Promoting an assembled build.
+
+    Raises:
+        Http404: no such build, or it is not assembled.
+    """
+    rows = Build.objects.select_related("anchor").filter(state=BuildState.ASSEMBLED)
+    build = rows.filter(number=number).first()
+    if build is None:
+        raise Http404
+    return subjects.promotion(build)
+
+
+def exported(number: int) -> Build:
+    """A build that may be handed out as far as its state goes.
+
+    Raises:
+        Http404: no such build, or it is planned, failed or tombstoned.
+    """
+    rows = Build.objects.select_related("anchor").exclude(state__in=subjects.NOT_EXPORTED)
+    build = rows.filter(number=number).first()
+    if build is None:
+        raise Http404
+    return build
 
 
 def why_not(http: HttpRequest, request: ApprovalRequest) -> str:

@@ -29,7 +29,14 @@ from governance.models.enforcement import (
     RunnerLease,
     Withdrawal,
 )
-from governance.models.experts import Anchor, Build, Expert, ExpertRevision, Finding
+from governance.models.experts import (
+    Anchor,
+    Build,
+    Expert,
+    ExpertRevision,
+    Finding,
+    HandOut,
+)
 from governance.models.followups import Certificate, FollowUp
 from governance.models.holds import ClockPause, LegalHold
 from governance.models.invitations import Invitation
@@ -91,6 +98,7 @@ __all__ = [
     "ExpertRevision",
     "Finding",
     "FollowUp",
+    "HandOut",
     "Invitation",
     "KeptAnswer",
     "LegalHold",

@@ -211,3 +211,20 @@ class Build(models.Model):
 
     def __str__(self) -> str:
         return f"build {self.number}"
+
+
+class HandOut(models.Model):
+    """A copy of a build's files that was given to somebody outside. Append-only."""
+
+    id = identity()
+    build = models.ForeignKey(Build, on_delete=models.PROTECT, related_name="hand_outs")
+    recipient = models.CharField(max_length=200)
+    by = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+")
+    at = instant()
+
+    class Meta:
+        ordering = ("-at",)
+        triggers = append_only("hand_out")
+
+    def __str__(self) -> str:
+        return f"{self.build} to {self.recipient}"

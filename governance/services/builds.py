@@ -23,7 +23,8 @@ from governance.models import (
     PolicySnapshot,
     Withdrawal,
 )
-from governance.services import followups, snapshots
+from governance.services import approvals, followups, snapshots
+from governance.services.approvals import subjects
 from governance.services.locks import policy_act
 from governance.vocabulary import (
     BuildState,
@@ -211,7 +212,11 @@ def promote(build: Build, *, at: datetime) -> PolicySnapshot:
     Call it when every runner holds it: policy never promises what a runner lacks. The build served
     so far retires, and so do older ones that wait; what names a withdrawn expert is tombstoned.
 
+    Where a route is on it needs approval, unless it answers a withdrawal: taking an expert out
+    never waits for people.
+
     Raises:
+        NotPermitted: exactly this build needs an approval and has none.
         UnlawfulMove: it is not assembled, not proved, older than the one served, or names an
             expert that is not active now.
     """
@@ -222,6 +227,8 @@ def promote(build: Build, *, at: datetime) -> PolicySnapshot:
         if found.state == BuildState.PROMOTED:
             return PolicySnapshot.objects.latest("policy_epoch")
         _refuse_unfit(found)
+        if found.withdrawal_id is None:
+            approvals.spend(subjects.promotion(found), at=at)
         overtaken = Q(state=BuildState.ASSEMBLED, number__lt=found.number)
         Build.objects.filter(Q(state=BuildState.PROMOTED) | overtaken).update(
             state=BuildState.RETIRED, retired_at=at
@@ -309,6 +316,14 @@ def replan_without(name: str, *, reason: str, at: datetime) -> Build | None:
     build, follow_up = draft(reason=reason, at=at, withdrawal=answered)
     followups.wait_instead(called_off, after=follow_up)
     return build
+
+
+def waits_for_approval(build: Build) -> bool:
+    """Whether an assembled build is not promoted before somebody has approved it."""
+    if build.state != BuildState.ASSEMBLED or build.withdrawal_id is not None:
+        return False
+    subject = subjects.promotion(build)
+    return approvals.required(subject) and approvals.approved(subject) is None
 
 
 def is_overtaken(build: Build) -> bool:

@@ -12,15 +12,24 @@ from django.db import transaction
 
 from governance.errors import GovernanceError, UnlawfulMove
 from governance.log import events
-from governance.models import Account, ApprovalRequest, ExpertRevision, Licence
-from governance.services import approvals, experts, licences
+from governance.models import (
+    Account,
+    ApprovalRequest,
+    Consumer,
+    DataOwner,
+    ExpertRevision,
+    Licence,
+)
+from governance.services import approvals, consumers, experts, licences, owners
 from governance.services.approvals import bots
 from governance.vocabulary import (
     ApprovalKind,
     ApprovalRule,
     ApprovalState,
     ApprovalVerb,
+    ConsumerStatus,
     EventTag,
+    OwnerStatus,
 )
 
 
@@ -40,15 +49,29 @@ def approve(
             licences.approve(_licence(request), by=by, at=at, note=words)
         case ApprovalKind.ACTIVATION:
             experts.approve_activation(_revision(request), by=by, at=at, note=words)
-        case kind:
+        case _:
             with transaction.atomic():
                 signed = approvals.sign(request, by=by, at=at, words=words)
-                if signed.is_complete and kind == ApprovalKind.ROUTE:
-                    approvals.adopt(signed.request, by=by, at=at)
-                elif signed.is_complete:
-                    _tell(EventTag.APPROVAL_APPROVED, signed.request, by, at, words)
+                if signed.is_complete:
+                    _effect(signed.request, by, at, words)
     request.refresh_from_db()
     return request
+
+
+def _effect(request: ApprovalRequest, by: Account, at: datetime, words: str) -> None:
+    """What follows from the last signature; some approvals wait for the act that spends them."""
+    key = request.subject_id
+    match ApprovalKind(request.kind):
+        case ApprovalKind.ROUTE:
+            approvals.adopt(request, by=by, at=at)
+        case ApprovalKind.OWNER:
+            owner = DataOwner.objects.get(pk=key)
+            owners.move(owner, to=OwnerStatus.ACTIVE, reason=words, by=by, at=at)
+        case ApprovalKind.CONSUMER:
+            consumer = Consumer.objects.get(pk=key)
+            consumers.move(consumer, to=ConsumerStatus.ACTIVE, reason=words, by=by, at=at)
+        case _:
+            _tell(EventTag.APPROVAL_APPROVED, request, by, at, words)
 
 
 def reject(

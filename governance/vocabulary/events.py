@@ -78,6 +78,7 @@ class EventTag(Labelled):
     BUILD_ASSEMBLED = "build.assembled"
     BUILD_PROMOTED = "build.promoted"
     BUILD_FAILED = "build.failed"
+    BUILD_HANDED_OUT = "build.handed_out"
     WITHDRAWAL_QUIESCED = "withdrawal.quiesced"
     EXPERT_ERASED = "expert.erased"
     CERTIFICATE_ISSUED = "certificate.issued"

@@ -50,8 +50,9 @@ _OWNER_MOVES = {
 
 
 class ConsumerStatus(Labelled):
-    """Whether a consumer may ask; a suspended or closed one's keys open nothing."""
+    """Whether a consumer may ask; unless it is active, its keys open nothing."""
 
+    PROSPECT = "prospect"
     ACTIVE = "active"
     SUSPENDED = "suspended"
     CLOSED = "closed"
@@ -63,6 +64,7 @@ class ConsumerStatus(Labelled):
 
 
 _CONSUMER_MOVES = {
+    ConsumerStatus.PROSPECT: frozenset({ConsumerStatus.ACTIVE, ConsumerStatus.CLOSED}),
     ConsumerStatus.ACTIVE: frozenset({ConsumerStatus.SUSPENDED, ConsumerStatus.CLOSED}),
     ConsumerStatus.SUSPENDED: frozenset({ConsumerStatus.ACTIVE, ConsumerStatus.CLOSED}),
     ConsumerStatus.CLOSED: frozenset(),

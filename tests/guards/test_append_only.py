@@ -18,6 +18,7 @@ from governance.models import (
     CorpusSource,
     Countersignature,
     DecisionRecord,
+    HandOut,
     LicenceTemplate,
     LogCheckpoint,
     LogLeaf,
@@ -56,6 +57,7 @@ PROMISED = {
     "Document",
     "Ending",
     "Finding",
+    "HandOut",
     "LicenceTemplate",
     "LogCheckpoint",
     "LogLeaf",
@@ -124,7 +126,7 @@ def statement():
 def approval_request():
     return approvals.ask(
         approvals.Subject(
-            kind="export", subject_kind="x", subject_id="x", title="x", content={}, thread="x"
+            kind="hold", subject_kind="x", subject_id="x", title="x", content={}, thread="x"
         ),
         by=factories.account(),
         at=NOW,
@@ -178,6 +180,9 @@ ROWS = {
     ),
     "Ending": lambda: factories.withdrawal().ending,
     "Finding": factories.finding,
+    "HandOut": lambda: HandOut.objects.create(
+        build=factories.build(), recipient="A", by=factories.account("a")
+    ),
     "LicenceTemplate": lambda: LicenceTemplate.objects.create(
         name="t", title="T", saved_by=factories.account()
     ),

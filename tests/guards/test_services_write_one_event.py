@@ -70,6 +70,7 @@ NO_ACTS = {
         "is_overtaken",
         "replan_without",
         "tombstone",
+        "waits_for_approval",
         "wanted",
     },
     "activities": {"current"},
@@ -77,6 +78,7 @@ NO_ACTS = {
     "consumers": {"authenticate", "may_ask_for", "may_call"},
     "corpora": {"beyond_sources", "check_sources", "sources", "strictest"},
     "experts": {"needs_waiver"},
+    "eyes": {"check"},
     "invitations": {"account_of", "find"},
     "licences": {
         "check_contract",
@@ -113,6 +115,7 @@ ELSEWHERE = {
     "documents",
     "duties",
     "effects",
+    "exports",
     "gaps",
     "holds",
     "notices",

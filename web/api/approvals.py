@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, ClassVar
 
 import django_filters
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers, status
+from rest_framework import serializers
 from rest_framework.generics import ListAPIView
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
@@ -21,16 +20,11 @@ from governance.models import (
     ApprovalAct,
     ApprovalRequest,
     ApprovalStep,
-    Consumer,
-    ExpertRevision,
 )
-from governance.services import approvals, consumers, documents, signoffs
-from governance.services.approvals import subjects
-from governance.vocabulary import ApprovalKind, ApprovalState, Role
+from governance.services import approvals, documents, signoffs
+from governance.vocabulary import ApprovalState, Role
 from web import access, approving, stepup
-from web.api.parties import with_secret
 from web.api.room import Room, one, shown
-from web.api.serializers import IssuedKeySerializer
 
 _DECISIONS: dict[str, Callable[..., object]] = {
     "approve": signoffs.approve,
@@ -119,26 +113,6 @@ class HandOver(serializers.Serializer[Any]):
     words = serializers.CharField(default="", allow_blank=True, max_length=10_000)
 
 
-class AskForKey(serializers.Serializer[Any]):
-    """A key somebody else is to approve."""
-
-    consumer = serializers.SlugField()
-    label = serializers.CharField(max_length=100)  # type: ignore[assignment] # a field named label
-    purposes = serializers.ListField(child=serializers.CharField(max_length=64), min_length=1)
-    scopes = serializers.ListField(
-        child=serializers.CharField(max_length=64), allow_null=True, default=None
-    )
-    expires_at = serializers.DateTimeField(allow_null=True, default=None)
-    words = serializers.CharField(default="", allow_blank=True, max_length=10_000)
-
-
-class AskForWaiver(serializers.Serializer[Any]):
-    """A revision that is to serve although its audit did not pass."""
-
-    revision = serializers.UUIDField()
-    words = serializers.CharField(max_length=10_000)
-
-
 class ApprovalFilter(django_filters.FilterSet):
     """Requests by state, kind, owner and lateness."""
 
@@ -169,36 +143,7 @@ class Approvals(Room, ListAPIView[ApprovalRequest]):
 
     def get_queryset(self) -> QuerySet[ApprovalRequest]:
         access.staff(self.asking)
-        return _rows().order_by("-opened_at")
-
-
-class KeyRequests(Room):
-    """Ask for an API key; a colleague approves exactly this one."""
-
-    @extend_schema(request=AskForKey, responses={201: ApprovalSerializer})
-    def post(self, request: Request) -> Response:
-        by = access.staff(self.asking, Role.LEGAL)
-        given = self.given(AskForKey)
-        consumer, words = (
-            one(Consumer.objects.all(), slug=given.pop("consumer")),
-            given.pop("words"),
-        )
-        subject = subjects.api_key(consumer, **given)
-        found = approvals.ask(subject, by=by, at=timezone.now(), words=words)
-        return shown(ApprovalSerializer, found, new=True)
-
-
-class WaiverRequests(Room):
-    """Ask that a revision may serve although its audit did not pass."""
-
-    @extend_schema(request=AskForWaiver, responses={201: ApprovalSerializer})
-    def post(self, request: Request) -> Response:
-        by = access.staff(self.asking, Role.LEGAL, Role.ENGINEER)
-        given = self.given(AskForWaiver)
-        rows = ExpertRevision.objects.select_related("expert__owner", "anchor")
-        subject = subjects.waiver(one(rows, pk=given["revision"]))
-        found = approvals.ask(subject, by=by, at=timezone.now(), words=given["words"])
-        return shown(ApprovalSerializer, found, new=True)
+        return rows().order_by("-opened_at")
 
 
 class OneApproval(Room):
@@ -207,7 +152,7 @@ class OneApproval(Room):
     @extend_schema(responses=ApprovalSerializer)
     def get(self, request: Request, identity: str) -> Response:
         access.staff(self.asking)
-        return shown(ApprovalSerializer, one(_rows(), pk=identity))
+        return shown(ApprovalSerializer, one(rows(), pk=identity))
 
 
 class ApprovalVerb(Room):
@@ -231,28 +176,7 @@ class ApprovalVerb(Room):
             by = access.staff(self.asking, Role.LEGAL, Role.ENGINEER)
         act = {**_DECISIONS, **_MOVES}[verb]
         act(found, by=by, at=timezone.now(), words=self.given(Words)["words"])
-        return shown(ApprovalSerializer, one(_rows(), pk=identity))
-
-
-class KeyIssue(Room):
-    """Issue an approved key, exactly as it was approved; its secret is in this answer alone."""
-
-    @extend_schema(request=None, responses={201: IssuedKeySerializer})
-    def post(self, request: Request, identity: str) -> Response:
-        by = access.staff(self.asking, Role.LEGAL)
-        stepup.check_rest(request)
-        asked = {"kind": ApprovalKind.API_KEY, "state": ApprovalState.APPROVED}
-        found = one(_rows(), pk=identity, **asked)
-        terms = {name: found.content[name] for name in ("label", "purposes", "scopes")}
-        ends = found.content["expires_at"]
-        issued = consumers.issue_key(
-            one(Consumer.objects.all(), pk=found.subject_id),
-            **terms,
-            expires_at=datetime.fromisoformat(ends) if ends else None,
-            by=by,
-            at=timezone.now(),
-        )
-        return with_secret(issued, status.HTTP_201_CREATED)
+        return shown(ApprovalSerializer, one(rows(), pk=identity))
 
 
 class ApprovalComments(Room):
@@ -298,7 +222,8 @@ class ApprovalHandOver(Room):
         return shown(ActSerializer, act, new=True)
 
 
-def _rows() -> QuerySet[ApprovalRequest]:
+def rows() -> QuerySet[ApprovalRequest]:
+    """Requests with everything an answer tells of them."""
     return ApprovalRequest.objects.select_related("owner", "requested_by").prefetch_related(
         "steps", "acts__actor", "acts__on_behalf_of", "acts__delegate"
     )

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from governance.models import (
     Build,
     FollowUp,
+    HandOut,
     RunnerLease,
 )
 from governance.services import (
@@ -20,9 +21,10 @@ from governance.services import (
 from governance.vocabulary import Role
 from web import access
 from web.api import acts
-from web.api.room import Room, shown
+from web.api.room import Room, one, shown
 from web.api.serializers import (
     BuildSerializer,
+    HandOutSerializer,
     RunnerSerializer,
     RunSerializer,
 )
@@ -59,6 +61,19 @@ class OneBuild(Room, RetrieveAPIView[Build]):
     def get_queryset(self) -> QuerySet[Build]:
         access.staff(self.asking)
         return Build.objects.select_related("anchor")
+
+
+class HandOuts(Room, ListAPIView[HandOut]):
+    """To whom copies of a build's files went, newest first; for staff."""
+
+    serializer_class = HandOutSerializer
+    queryset = HandOut.objects.none()
+    ordering_fields = ("at",)
+
+    def get_queryset(self) -> QuerySet[HandOut]:
+        access.staff(self.asking)
+        build = one(Build.objects.all(), number=self.kwargs["number"])
+        return HandOut.objects.filter(build=build).select_related("by")
 
 
 class Runs(Room, ListAPIView[FollowUp]):

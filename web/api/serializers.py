@@ -18,11 +18,12 @@ from governance.models import (
     ExpertRevision,
     Finding,
     FollowUp,
+    HandOut,
     Licence,
     RunnerLease,
     Withdrawal,
 )
-from governance.services import consumers, owners
+from governance.services import builds, consumers, owners
 
 
 class OwnerSerializer(serializers.ModelSerializer[DataOwner]):
@@ -145,14 +146,29 @@ class BuildSerializer(serializers.ModelSerializer[Build]):
     """A merged whole, by names and digests."""
 
     anchor = serializers.SlugRelatedField[Any](slug_field="digest", read_only=True)
+    waits_for_approval = serializers.SerializerMethodField()
 
     class Meta:
         model = Build
         fields: ClassVar[list[str]] = [
             "number", "digest", "anchor", "experts", "top_k", "is_router_tuned", "state", "reason",
             "proof", "export_files", "withdrawal", "planned_at", "assembled_at", "promoted_at",
-            "retired_at",
+            "retired_at", "waits_for_approval",
         ]  # fmt: skip
+
+    def get_waits_for_approval(self, build: Build) -> bool:
+        """Whether it is promoted only once somebody has approved that."""
+        return builds.waits_for_approval(build)
+
+
+class HandOutSerializer(serializers.ModelSerializer[HandOut]):
+    """A copy of a build's files that went to somebody outside."""
+
+    by = serializers.CharField(source="by.email", read_only=True)
+
+    class Meta:
+        model = HandOut
+        fields: ClassVar[list[str]] = ["id", "recipient", "by", "at"]
 
 
 class RunSerializer(serializers.ModelSerializer[FollowUp]):

@@ -24,10 +24,10 @@ from governance.models import (
     RunnerLease,
     Withdrawal,
 )
-from governance.services import builds, experts
+from governance.services import experts
 from governance.vocabulary import BuildState, FollowUpKind, FollowUpState, Role
 from web import access
-from web.ui import forms
+from web.ui import builds, forms
 from web.ui.lists.experts import EXPERTS
 
 app_name = "engineer"
@@ -154,33 +154,6 @@ def runs_page(request: HttpRequest) -> HttpResponse:
 
 
 @access.staff_page(Role.ENGINEER)
-def builds_page(request: HttpRequest) -> HttpResponse:
-    """Builds, newest first, and the form that plans another."""
-    form = forms.BuildForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        by = access.staff(request, Role.ENGINEER)
-        with forms.refusals_shown(form):
-            reason = form.cleaned_data["reason"]
-            build = builds.plan_current(reason=reason, by=by, at=timezone.now())
-            messages.success(request, f"{build} is planned from what is active now.")
-            return redirect("engineer:builds")
-    rows = Build.objects.select_related("anchor", "withdrawal__expert")
-    page = Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, "form": form}
-    return render(request, "engineer/builds.html", context, status=forms.status_of(form))
-
-
-@access.staff_page(Role.ENGINEER)
-def build_page(request: HttpRequest, number: int) -> HttpResponse:
-    """One build: experts by name and digest, files, proof."""
-    build = Build.objects.select_related("anchor", "withdrawal__expert").filter(number=number)
-    found = build.first()
-    if found is None:
-        raise Http404
-    return render(request, "engineer/build.html", {"build": found})
-
-
-@access.staff_page(Role.ENGINEER)
 def runners_page(request: HttpRequest) -> HttpResponse:
     """Runners, the policy epoch each has applied, and what each holds. htmx asks for the rows."""
     now = timezone.now()
@@ -249,8 +222,7 @@ urlpatterns = [
     path("revisions/<uuid:identity>/audit/", order_audit, name="audit-order"),
     path("revisions/<uuid:identity>/activation/", request_activation, name="activation-request"),
     path("runs/", runs_page, name="runs"),
-    path("builds/", builds_page, name="builds"),
-    path("builds/<int:number>/", build_page, name="build"),
+    *builds.urlpatterns,
     path("runners/", runners_page, name="runners"),
     path("audits/", audits_page, name="audits"),
 ]

@@ -13,6 +13,7 @@ from worker.celery import ERRANDS, app
 from worker.tasks.courier import Carrier, Evidence, Later, carry
 
 LOOK_S, STAY_S, AGAIN_S = 0.1, 3.0, 1.0
+APPROVAL_AGAIN_S = 10.0
 
 
 @app.task(name=ERRANDS[FollowUpKind.LOAD].task)
@@ -39,6 +40,8 @@ def _load(carrier: Carrier) -> Evidence:
             # Given back meanwhile: this queue is for what a withdrawal waits for.
             raise Later(f"runners without the build: {', '.join(missing) or 'none live'}", AGAIN_S)
         time.sleep(LOOK_S)
+    if builds.waits_for_approval(build):
+        raise Later(f"{build} waits for approval of its promotion", APPROVAL_AGAIN_S)
     snapshot = builds.promote(build, at=timezone.now())
     return {"build": build.number, "runners": held_by, "policy_epoch": snapshot.policy_epoch}
 

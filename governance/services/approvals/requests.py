@@ -37,7 +37,7 @@ def opened(subject: Subject, *, by: Account, at: datetime, words: str = "") -> A
     """Open a request as part of the act that asks (a licence request stages its own event).
 
     Raises:
-        UnlawfulMove: exactly this is asked for already.
+        UnlawfulMove: exactly this is asked for already, or needs no approval any more.
     """
     digest = subject.digest
     if ApprovalRequest.objects.filter(
@@ -56,6 +56,8 @@ def opened(subject: Subject, *, by: Account, at: datetime, words: str = "") -> A
     request.title, request.owner = subject.title[:200], subject.owner
     request.content, request.digest = dict(subject.content), digest
     request.route_key, request.route_version = route.key, route.version
+    if not is_unchanged(request):
+        raise UnlawfulMove(f"expected {subject.title} to be still to come, found it is not.")
     request.rules = list(route.rules)
     request.state, request.step_number = ApprovalState.OPEN, 1
     request.due_at, request.paused_at = due(at, route.steps[0].days), None
@@ -210,21 +212,20 @@ def approved(subject: Subject) -> ApprovalRequest | None:
 
 @transaction.atomic
 def spend(subject: Subject, *, at: datetime) -> ApprovalRequest | None:
-    """Use up the approval an act needs, inside the act's transaction. None where none is needed.
+    """Use up the approval of an act, inside its transaction. None where none is needed or there.
 
     Raises:
         NotPermitted: an approval is needed, and exactly this was not approved or was used.
     """
-    if not required(subject):
-        return None
     found = approved(subject)
-    used = found and ApprovalRequest.objects.filter(pk=found.pk, spent_at=None).update(spent_at=at)
-    if found is None or not used:
+    if found and ApprovalRequest.objects.filter(pk=found.pk, spent_at=None).update(spent_at=at):
+        return found
+    if required(subject):
         raise NotPermitted(
             f"expected an approved request for {subject.title}, found none for exactly this. "
             "Ask for it on the requests board."
         )
-    return found
+    return None
 
 
 def kind_of(request: ApprovalRequest) -> ApprovalKind:

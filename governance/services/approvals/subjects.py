@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from django.forms import model_to_dict
+
 from governance.canonical import canonical_json, plain, sha256_hex
 from governance.models import (
     ApprovalRequest,
@@ -23,7 +25,10 @@ from governance.models import (
     Licence,
 )
 from governance.services import terms as terms_of
-from governance.vocabulary import ApprovalKind
+from governance.vocabulary import ApprovalKind, BuildState, ConsumerStatus, OwnerStatus
+
+NOT_EXPORTED = (BuildState.PLANNED, BuildState.FAILED, BuildState.TOMBSTONED)
+"""Builds that are not there yet, never will be, or hold a withdrawn expert."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,32 @@ def finding_digest(row: Finding) -> str:
     return sha256_hex(canonical_json(plain(found)))
 
 
+def owner(row: DataOwner) -> Subject:
+    """A data owner to be dealt with: all its facts, and that it is a prospect."""
+    return Subject(
+        ApprovalKind.OWNER,
+        "owner",
+        str(row.pk),
+        f"Taking on {row.legal_name}",
+        plain(model_to_dict(row, exclude=["name_key"])),
+        thread=f"owner:{row.slug}",
+        owner=row,
+        facts={"owner": row.slug},
+    )
+
+
+def consumer(row: Consumer) -> Subject:
+    """A consumer that is to ask the model: all its facts, and that it is a prospect."""
+    return Subject(
+        ApprovalKind.CONSUMER,
+        "consumer",
+        str(row.pk),
+        f"Taking on {row.name}",
+        plain(model_to_dict(row)),
+        thread=f"consumer:{row.slug}",
+    )
+
+
 def promotion(row: Build) -> Subject:
     """A build to be served: its manifest, its files and what proved it."""
     return Subject(
@@ -141,17 +172,35 @@ def promotion(row: Build) -> Subject:
         str(row.pk),
         f"Promotion of build {row.number}",
         {
-            "build": row.number,
-            "digest": row.digest,
-            "anchor": row.anchor.digest,
-            "experts": row.experts,
-            "export_files": row.export_files,
+            **_build(row),
             "top_k": row.top_k,
             "is_router_tuned": row.is_router_tuned,
             "proof": row.proof,
         },
         thread=f"build:{row.number}",
     )
+
+
+def export(row: Build, recipient: str) -> Subject:
+    """The files of a build for one recipient."""
+    return Subject(
+        ApprovalKind.EXPORT,
+        "build",
+        str(row.pk),
+        f"Export of build {row.number} to {recipient}",
+        {**_build(row), "recipient": recipient},
+        thread=f"build:{row.number}",
+    )
+
+
+def _build(row: Build) -> dict[str, Any]:
+    return {
+        "build": row.number,
+        "digest": row.digest,
+        "anchor": row.anchor.digest,
+        "experts": row.experts,
+        "export_files": row.export_files,
+    }
 
 
 def api_key(
@@ -201,23 +250,8 @@ def route(row: ApprovalRoute) -> Subject:
     )
 
 
-def other(
-    kind: ApprovalKind,
-    *,
-    subject_kind: str,
-    subject_id: str,
-    title: str,
-    content: Mapping[str, Any],
-    owner: DataOwner | None = None,
-) -> Subject:
-    """What has no row yet, or is approved by what it says alone: onboarding, exports, holds."""
-    found = plain(dict(content))
-    thread = f"{subject_kind}:{subject_id}"
-    return Subject(kind, subject_kind, subject_id, title[:200], found, thread=thread, owner=owner)
-
-
 def again(request: ApprovalRequest) -> Subject | None:
-    """The subject of a request as its rows say it now; None where the rows are gone."""
+    """The subject of a request as its rows say it now; None where there is nothing to approve."""
     key = request.subject_id
     match ApprovalKind(request.kind):
         case ApprovalKind.LICENCE:
@@ -229,9 +263,20 @@ def again(request: ApprovalRequest) -> Subject | None:
             revision = revisions.filter(pk=key).first()
             make = activation if kind == ApprovalKind.ACTIVATION else waiver
             return make(revision) if revision else None
+        case ApprovalKind.OWNER:
+            prospect = DataOwner.objects.filter(pk=key, status=OwnerStatus.PROSPECT).first()
+            return owner(prospect) if prospect else None
+        case ApprovalKind.CONSUMER:
+            asks = Consumer.objects.filter(pk=key, status=ConsumerStatus.PROSPECT).first()
+            return consumer(asks) if asks else None
         case ApprovalKind.PROMOTION:
-            build = Build.objects.select_related("anchor").filter(pk=key).first()
+            builds = Build.objects.select_related("anchor").filter(state=BuildState.ASSEMBLED)
+            build = builds.filter(pk=key).first()
             return promotion(build) if build else None
+        case ApprovalKind.EXPORT:
+            builds = Build.objects.select_related("anchor").exclude(state__in=NOT_EXPORTED)
+            build = builds.filter(pk=key).first()
+            return export(build, request.content["recipient"]) if build else None
         case ApprovalKind.ROUTE:
             row = ApprovalRoute.objects.filter(pk=key).first()
             return route(row) if row else None
@@ -243,10 +288,10 @@ def _as_written(request: ApprovalRequest) -> Subject | None:
     """A subject that is its content, and for a key the consumer's row beside it."""
     content = dict(request.content)
     if request.kind == ApprovalKind.API_KEY:
-        consumer = Consumer.objects.filter(pk=request.subject_id).first()
-        if consumer is None:
+        asks = Consumer.objects.filter(pk=request.subject_id).first()
+        if asks is None:
             return None
-        content |= {"consumer": consumer.slug, "territory": consumer.territory}
+        content |= {"consumer": asks.slug, "territory": asks.territory}
     return Subject(
         ApprovalKind(request.kind),
         request.subject_kind,

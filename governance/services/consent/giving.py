@@ -58,7 +58,7 @@ def give(
         NotPermitted: the person neither may sign for the owner nor is legal staff.
         NotCovered: the licence is not approved, or is about another corpus.
         UnlawfulMove: the expert was withdrawn, or its name or corpus was and that still stands, or
-            the owner is suspended or has left.
+            the owner is not active.
     """
     expert = _locked(expert)
     check_may_consent(expert, by)
@@ -91,7 +91,7 @@ def ask(
 
     Raises:
         NotCovered: the licence is not approved, or is about another corpus.
-        UnlawfulMove: the expert was withdrawn, or the owner is suspended or has left.
+        UnlawfulMove: the expert was withdrawn, or the owner is not active.
     """
     expert = _locked(expert)
     _check_may_stand(expert, licence)
@@ -238,7 +238,7 @@ def _check_may_stand(expert: Expert, licence: Licence) -> None:
             f"expected an expert that was not withdrawn, found {expert} {expert.state}. A later "
             "consent is a new record: propose a new expert."
         )
-    if expert.owner.status in (OwnerStatus.SUSPENDED, OwnerStatus.LEFT):
+    if expert.owner.status != OwnerStatus.ACTIVE:
         raise UnlawfulMove(
             f"expected an owner that deals with us, found {expert.owner} {expert.owner.status}. "
             "Move it to active first."

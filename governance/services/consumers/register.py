@@ -12,6 +12,8 @@ from django.utils.text import slugify
 from governance.errors import InvalidTerms, UnlawfulMove
 from governance.log import events
 from governance.models import Account, Consumer
+from governance.services import approvals
+from governance.services.approvals import subjects
 from governance.services.owners import check_country
 from governance.vocabulary import ConsumerStatus, EventTag, RecipientClass, Sector
 
@@ -38,7 +40,8 @@ def register(
     at: datetime,
     **facts: Any,
 ) -> Consumer:
-    """Take on an organisation that may ask the model.
+    """Take on an organisation that may ask the model: as a prospect that `by` asks approval for,
+    where a route says so.
 
     Args:
         territory: ISO 3166-1 alpha-2 code of where its answers are used.
@@ -55,12 +58,21 @@ def register(
             fields={"name": "A consumer of this name is registered already."},
         )
     consumer = Consumer.objects.create(slug=slug, registered_at=at, **told)
+    if by is not None and approvals.required(subjects.consumer(consumer)):
+        consumer.status = ConsumerStatus.PROSPECT
+        consumer.save(update_fields=["status"])
+        approvals.opened(subjects.consumer(consumer), by=by, at=at)
     events.stage(
         EventTag.CONSUMER_REGISTERED,
         subject=f"consumer:{slug}",
         by=by,
         at=at,
-        details={"name": name, "territory": territory, "sector": consumer.sector},
+        details={
+            "name": name,
+            "territory": territory,
+            "sector": consumer.sector,
+            "status": ConsumerStatus(consumer.status).value,
+        },
     )
     return consumer
 
@@ -107,9 +119,11 @@ def move(
 ) -> Consumer:
     """Suspend, resume or close a consumer: unless active, its keys open nothing, at once.
 
-    Repeating it changes nothing.
+    Repeating it changes nothing. Where a route is on, a prospect becomes active by the last
+    signature of its request alone (`services.signoffs`).
 
     Raises:
+        NotPermitted: a prospect that nobody approved as it is.
         UnlawfulMove: not from this status.
     """
     found = Consumer.objects.select_for_update().get(pk=consumer.pk)
@@ -119,6 +133,8 @@ def move(
     if to not in before.moves:
         allowed = " or ".join(sorted(before.moves)) or "nothing else"
         raise UnlawfulMove(f"expected {allowed} after {before}, found {to}. Register it anew.")
+    if before == ConsumerStatus.PROSPECT and to == ConsumerStatus.ACTIVE:
+        approvals.spend(subjects.consumer(found), at=at)
     found.status = to
     found.save(update_fields=["status"])
     events.stage(

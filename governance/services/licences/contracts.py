@@ -18,7 +18,7 @@ from governance.models import (
 from governance.services import eyes, owners, snapshots
 from governance.services import terms as terms_of
 from governance.services.locks import policy_act
-from governance.vocabulary import EventTag, LicenceState
+from governance.vocabulary import EventTag, LicenceState, OwnerStatus
 
 
 def contract_of(licence: Licence) -> Document | None:
@@ -54,6 +54,20 @@ def check_contract(licence: Licence) -> None:
         raise UnlawfulMove(
             f"expected a second person to have read the contract of {licence} against its terms, "
             "found no reading that says they match. Read the file and confirm it, or reject."
+        )
+
+
+def check_owner(licence: Licence) -> None:
+    """Refuse to bind an organisation that is not an owner yet.
+
+    Raises:
+        UnlawfulMove: it is a prospect.
+    """
+    owner = licence.corpus.owner
+    if owner.status == OwnerStatus.PROSPECT:
+        raise UnlawfulMove(
+            f"expected {owner} taken on before a licence of it is in force, found it a prospect. "
+            "Make it active first."
         )
 
 
@@ -117,7 +131,7 @@ def countersign(
     Raises:
         NotPermitted: the account may not sign for the owner.
         FourEyes: the account requested or approved it on our side.
-        UnlawfulMove: not approved, or the terms are not those approved.
+        UnlawfulMove: not approved, the terms are not those approved, or the owner is a prospect.
     """
     with policy_act():
         found = (
@@ -130,6 +144,7 @@ def countersign(
         if standing is not None:
             return standing
         _check_countersignable(found)
+        check_owner(found)
         signature = Countersignature.objects.create(
             licence=found,
             owner=found.corpus.owner,

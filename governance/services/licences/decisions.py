@@ -12,7 +12,7 @@ from governance.models import Account, ApprovalRequest, Ending, Licence
 from governance.services import approvals, eyes, snapshots
 from governance.services import terms as terms_of
 from governance.services.approvals import subjects
-from governance.services.licences.contracts import check_contract
+from governance.services.licences.contracts import check_contract, check_owner
 from governance.services.licences.requests import overlaps
 from governance.services.locks import policy_act
 from governance.vocabulary import EventTag, Instrument, LicenceState
@@ -27,13 +27,14 @@ def approve(licence: Licence, *, by: Account, at: datetime, note: str = "") -> L
         FourEyes: the requester may not approve, nor one person twice.
         NotPermitted: the step it is at asks for somebody else.
         UnlawfulMove: decided already, the terms are not those requested (then the request is void),
-            or its signed file has no second reader yet.
+            its signed file has no second reader yet, or its owner is a prospect.
         InvalidTerms: an exclusive licence approved meanwhile overlaps.
     """
     request = _request_for(licence, by, at)
     try:
         with policy_act():
             found = _decided(licence, LicenceState.APPROVED, by, at, note)
+            check_owner(found)
             check_contract(found)
             if not approvals.sign(request, by=by, at=at, words=note).is_complete:
                 licence.refresh_from_db()
@@ -144,7 +145,7 @@ def _decided(
 ) -> Licence:
     found = (
         Licence.objects.select_for_update(of=("self",))
-        .select_related("corpus", "supersedes")
+        .select_related("corpus__owner", "supersedes")
         .get(pk=licence.pk)
     )
     _check_decidable(found, by)

@@ -13,6 +13,8 @@ from governance.canonical import plain
 from governance.errors import InvalidTerms, UnlawfulMove
 from governance.log import events
 from governance.models import Account, DataOwner, Document, Licence, OwnerChange
+from governance.services import approvals
+from governance.services.approvals import subjects
 from governance.services.owners.names import duplicates, name_key
 from governance.vocabulary import EventTag, ExpertState, OwnerStatus
 
@@ -48,7 +50,7 @@ def register(
     at: datetime,
     **facts: Any,
 ) -> DataOwner:
-    """Take on a data owner.
+    """Take on a data owner: as a prospect that `by` asks approval for, where a route says so.
 
     Args:
         jurisdiction: ISO 3166-1 alpha-2 code of the country it is registered in.
@@ -74,6 +76,10 @@ def register(
     owner = DataOwner(slug=slug, status=status, registered_at=at)
     _set(owner, facts)
     owner.save(force_insert=True)
+    if by is not None and approvals.required(subjects.owner(owner)):
+        owner.status = status = OwnerStatus.PROSPECT
+        owner.save(update_fields=["status"])
+        approvals.opened(subjects.owner(owner), by=by, at=at)
     _keep(owner, changed=[], reason="registered", by=by, at=at)
     events.stage(
         EventTag.OWNER_REGISTERED,
@@ -126,9 +132,11 @@ def move(
     """Move an owner to another status. Repeating it changes nothing.
 
     A suspended owner signs nothing new; what runs goes on under its licences, until these are
-    suspended or withdrawn themselves.
+    suspended or withdrawn themselves. Where a route is on, a prospect becomes active by the last
+    signature of its request alone (`services.signoffs`).
 
     Raises:
+        NotPermitted: a prospect that nobody approved as it is.
         UnlawfulMove: not from this status, or it would leave with experts or licences in use.
     """
     found = DataOwner.objects.select_for_update().get(pk=owner.pk)
@@ -142,6 +150,8 @@ def move(
         )
     if to == OwnerStatus.LEFT:
         _check_may_leave(found, at)
+    if before == OwnerStatus.PROSPECT and to == OwnerStatus.ACTIVE:
+        approvals.spend(subjects.owner(found), at=at)
     found.status = to
     found.save(update_fields=["status"])
     _keep(found, changed=["status"], reason=reason, by=by, at=at)

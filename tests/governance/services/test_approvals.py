@@ -39,6 +39,7 @@ from governance.vocabulary import (
     ApprovalRule,
     ApprovalState,
     ApprovalVerb,
+    BuildState,
     FollowUpKind,
     LicenceState,
     RevisionState,
@@ -460,7 +461,7 @@ def test_any_changed_byte_voids_the_request(cast, kind, change):
 
 
 def test_a_changed_build_manifest_voids_its_promotion(cast):
-    build = factories.build()
+    build = factories.build(state=BuildState.ASSEMBLED)
     request = approvals.ask(subjects.promotion(build), by=cast.edda, at=NOW)
     assert approvals.is_unchanged(request)
     Build.objects.filter(pk=build.pk).update(export_files={"model": factories.digest_of("x")})

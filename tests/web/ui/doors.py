@@ -51,9 +51,13 @@ class Door:
 
 
 _NOTE = {"note": "Read", "words": "Read"}
-_BOARD = ("licence", "activation", "key", "waiver", "route")
+_BOARD = (
+    "licence", "activation", "key", "waiver", "route", "owner", "consumer", "promotion", "export",
+)  # fmt: skip
 _BULK = {"row": "{licence}", "confirmed": "1", "reason": "Read"}
 _UNAPPROVED = {"code": "not_permitted", "said": "expected an approved request"}
+_BY_HAND: Mapping[str, Any] = {"is_held_by_the_database": False, **_UNAPPROVED}
+_ACTIVE = {"to": "active"}
 _READ = "/legal/licences/{reference}/read-contract/"
 _KEY = {"label": "own", "purposes": ["research"]}
 
@@ -131,15 +135,27 @@ DECIDES: Mapping[str, tuple[Door, ...]] = {
         *_verbs("standing hold", "/api/v1/holds/{hold}/<verb>", "lift"),
     ),
     "legal/consumers/<slug:slug>/keys/": (
-        Door(
-            "unapproved key", "/legal/consumers/dara/keys/", _KEY,
-            is_held_by_the_database=False, **_UNAPPROVED,
-        ),
+        Door("unapproved key", "/legal/consumers/dara/keys/", _KEY, **_BY_HAND),
     ),
     "api/v1/consumers/<slug:slug>/keys": (
+        Door("unapproved key", "/api/v1/consumers/dara/keys", _KEY, **_BY_HAND),
+    ),
+    "legal/owners/<slug:slug>/move/": (
+        Door("unapproved owner", "/legal/owners/cedar-house/move/", _ACTIVE, **_BY_HAND),
+    ),
+    "api/v1/owners/<slug:slug>/status": (
+        Door("unapproved owner", "/api/v1/owners/cedar-house/status", _ACTIVE, **_BY_HAND),
+    ),
+    "legal/consumers/<slug:slug>/move/": (
+        Door("unapproved consumer", "/legal/consumers/nova/move/", _ACTIVE, **_BY_HAND),
+    ),
+    "api/v1/consumers/<slug:slug>/status": (
+        Door("unapproved consumer", "/api/v1/consumers/nova/status", _ACTIVE, **_BY_HAND),
+    ),
+    "engineer/builds/<int:number>/hand-out/": (
         Door(
-            "unapproved key", "/api/v1/consumers/dara/keys", _KEY,
-            is_held_by_the_database=False, **_UNAPPROVED,
+            "unapproved export", "/engineer/builds/{number}/hand-out/", {"recipient": "A"},
+            **_BY_HAND,
         ),
     ),
     "api/v1/approvals/<uuid:identity>/issue": (
@@ -162,7 +178,11 @@ DECIDES: Mapping[str, tuple[Door, ...]] = {
 DECIDES_NOTHING: Mapping[str, set[str]] = {
     "asks for what others decide": {
         "legal/licences/new/", "api/v1/licences", "legal/approvals/ask/key/",
-        "legal/approvals/ask/waiver/<uuid:identity>/", "legal/approvals/routes/new/",
+        "legal/approvals/ask/waiver/<uuid:identity>/",
+        "legal/approvals/ask/owner/<slug:slug>/", "legal/approvals/ask/consumer/<slug:slug>/",
+        "legal/approvals/ask/promotion/<int:number>/", "legal/approvals/ask/export/<int:number>/",
+        "api/v1/approvals/owners", "api/v1/approvals/consumers", "api/v1/approvals/promotions",
+        "api/v1/approvals/exports", "legal/approvals/routes/new/",
         "legal/approvals/routes/<slug:key>/", "legal/experts/<slug:name>/hold/",
         "engineer/revisions/<uuid:identity>/activation/", "api/v1/approvals/keys",
         "api/v1/approvals/waivers", "api/v1/approval-routes", "api/v1/policy-apply",
@@ -193,17 +213,16 @@ DECIDES_NOTHING: Mapping[str, set[str]] = {
         "legal/consumers/<slug:slug>/keys/<slug:prefix>/rotate/",
     },
     "writes down facts, each in a history": {
-        "api/v1/owners/<slug:slug>", "api/v1/owners/<slug:slug>/status",
-        "api/v1/consumers/<slug:slug>", "api/v1/consumers/<slug:slug>/status",
+        "api/v1/owners/<slug:slug>", "api/v1/consumers/<slug:slug>",
         "api/v1/consents/<uuid:identity>/basis", "api/v1/gaps/<uuid:identity>/resolve",
         "api/v1/notices/<uuid:identity>/acknowledged",
         "legal/owners/new/", "legal/owners/<slug:slug>/", "legal/owners/<slug:slug>/edit/",
-        "legal/owners/<slug:slug>/move/", "legal/corpora/new/",
+        "legal/corpora/new/",
         "legal/corpora/<slug:slug>/sources/",
         "legal/corpora/<slug:slug>/sources/<uuid:identity>/strike/",
         "legal/corpora/<slug:slug>/profile/", "legal/corpora/<slug:slug>/sketches/",
         "legal/corpora/<slug:slug>/signals/", "legal/consumers/",
-        "legal/consumers/<slug:slug>/edit/", "legal/consumers/<slug:slug>/move/",
+        "legal/consumers/<slug:slug>/edit/",
         "legal/consents/<uuid:identity>/basis/", "legal/due/gaps/<uuid:identity>/",
         "legal/duties/<uuid:identity>/", "legal/statements/",
         "legal/statements/<uuid:identity>/answer/", "owner/statements/<uuid:identity>/remark/",

@@ -4,9 +4,11 @@ database does not."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pgtrigger
@@ -20,23 +22,40 @@ from governance.models import (
     ApiKey,
     ApprovalAct,
     ApprovalRequest,
+    Build,
+    Consumer,
     ContractReading,
     Countersignature,
+    DataOwner,
+    HandOut,
     LegalHold,
     Licence,
     Membership,
 )
-from governance.services import approvals, documents, experts, eyes, holds, licences, signoffs
+from governance.services import (
+    approvals,
+    consumers,
+    documents,
+    experts,
+    eyes,
+    holds,
+    licences,
+    owners,
+    signoffs,
+)
 from governance.services.approvals import seats, subjects
 from governance.vocabulary import (
     ApprovalKind,
     ApprovalState,
     ApprovalVerb,
+    ConsumerStatus,
     OwnerRole,
+    OwnerStatus,
     Purpose,
     Role,
     Use,
 )
+from tests import factories
 from tests.web.ui.doors import DECIDES, DECIDES_NOTHING, PRESSED, Door
 from web.ui.lists import listing
 
@@ -156,6 +175,70 @@ def route(story) -> Asked:
     )
 
 
+def _asked(story, subject: approvals.Subject) -> Asked:
+    return _request(approvals.ask(subject, by=story.cast.cato, at=timezone.now()))
+
+
+def _cedar(story) -> DataOwner:
+    status = OwnerStatus.PROSPECT
+    return owners.register(
+        "Cedar House", jurisdiction="FR", status=status, by=story.cast.cato, at=timezone.now()
+    )
+
+
+def owner(story) -> Asked:
+    return _asked(story, subjects.owner(_cedar(story)))
+
+
+def unapproved_owner(story) -> Asked:
+    _adopt(story, ApprovalKind.OWNER, approvals.Step("Legal", role=Role.LEGAL))
+    row = _cedar(story)
+    return Asked({}, lambda: DataOwner.objects.get(pk=row.pk).status == OwnerStatus.PROSPECT)
+
+
+def _nova(story) -> Consumer:
+    return consumers.register("Nova", territory="FR", by=story.cast.cato, at=timezone.now())
+
+
+def consumer(story) -> Asked:
+    row = _nova(story)
+    row.status = ConsumerStatus.PROSPECT
+    row.save()
+    return _asked(story, subjects.consumer(row))
+
+
+def unapproved_consumer(story) -> Asked:
+    _adopt(story, ApprovalKind.CONSUMER, approvals.Step("Legal", role=Role.LEGAL))
+    row = _nova(story)
+    return Asked({}, lambda: Consumer.objects.get(pk=row.pk).status == ConsumerStatus.PROSPECT)
+
+
+def promotion(story) -> Asked:
+    return _asked(story, subjects.promotion(factories.build(number=700, state="assembled")))
+
+
+def _exported(story) -> Build:
+    """A build of the public expert alone, whose file is this one."""
+    here = Path(__file__)
+    files = {here.name: hashlib.sha256(here.read_bytes()).hexdigest()}
+    return factories.build(
+        number=700, state="retired", export_path=str(here.parent), export_files=files
+    )
+
+
+def export(story) -> Asked:
+    return _asked(story, subjects.export(_exported(story), "A"))
+
+
+def unapproved_export(story) -> Asked:
+    _adopt(story, ApprovalKind.EXPORT, approvals.Step("Legal", role=Role.LEGAL))
+    cato = story.cast.cato
+    Membership.objects.create(account=cato, role=Role.ENGINEER, since_at=timezone.now())
+    build = _exported(story)
+    approvals.ask(subjects.export(build, "A"), by=cato, at=timezone.now())
+    return Asked({"number": build.number}, lambda: not HandOut.objects.exists())
+
+
 def hold(story) -> Asked:
     now = timezone.now()
     row = holds.request(
@@ -189,6 +272,13 @@ ASK = {
     "unapproved key": unapproved_key,
     "waiver": waiver,
     "route": route,
+    "owner": owner,
+    "unapproved owner": unapproved_owner,
+    "consumer": consumer,
+    "unapproved consumer": unapproved_consumer,
+    "promotion": promotion,
+    "export": export,
+    "unapproved export": unapproved_export,
     "hold": hold,
     "standing hold": standing_hold,
 }
@@ -286,7 +376,8 @@ def test_the_mutant_that_nothing_holds_is_caught(by, story, kind, monkeypatch):
 OTHERS = [
     door
     for door in DOORS
-    if door.asked not in ("unapproved key", "countersignature", "file")
+    if door.asked not in ("countersignature", "file")
+    and not door.asked.startswith("unapproved")
     and "hand-over" not in door.path
 ]
 
@@ -313,7 +404,7 @@ def test_every_bulk_act_that_decides_is_walked():
 
 
 def test_the_page_of_ones_own_request_offers_no_decision(by, story):
-    for kind in ("licence", "activation", "key", "waiver", "route"):
+    for kind in ("licence", "activation", "key", "waiver", "route", "owner", "consumer", "export"):
         asked = ASK[kind](story)
         page = by("cato").get(f"/legal/approvals/{asked.names['request']}/").content.decode()
         assert "You asked for this" in page

@@ -9,8 +9,10 @@ import torch
 from django.utils import timezone
 
 from governance.models import Build, FollowUp, RunnerLease
+from governance.services import approvals, signoffs
 from governance.services import builds as build_acts
-from governance.vocabulary import BuildState, FollowUpKind, FollowUpState
+from governance.services.approvals import subjects
+from governance.vocabulary import ApprovalKind, BuildState, FollowUpKind, FollowUpState, Role
 from modelops.artefacts import tensors
 from modelops.artefacts.manifest import BuildManifest
 from modelops.contract import ExpertRef
@@ -215,6 +217,27 @@ def test_a_build_is_promoted_once_every_live_runner_holds_it(story, short):
     assert build.state == BuildState.PROMOTED
     assert len(row.evidence["runners"]) == 2
     assert str(first.incarnation) in " ".join(row.evidence["runners"])
+
+
+def test_a_build_that_every_runner_holds_waits_for_its_approval(story, short):
+    celia, cato = (factories.account(name, role=Role.LEGAL) for name in ("Celia", "Cato"))
+    step = approvals.Step("Legal", role=Role.LEGAL)
+    kind, told = ApprovalKind.PROMOTION, {"by": cato, "at": timezone.now()}
+    route = approvals.propose(kind.value, kind=kind, title="t", steps=[step], **told)
+    signoffs.approve(route, by=celia, at=timezone.now())
+    build = planned()
+    take(FollowUpKind.ASSEMBLE, builds.assemble)
+    lease(builds=[str(build.pk)])
+    row = take(FollowUpKind.LOAD, loading.load)
+    build.refresh_from_db()
+    assert (row.state, row.last_error) == (FollowUpState.DUE, "")
+    assert build.state == BuildState.ASSEMBLED
+    asked = approvals.ask(subjects.promotion(build), **told)
+    signoffs.approve(asked, by=celia, at=timezone.now())
+    FollowUp.objects.filter(pk=row.pk).update(due_at=timezone.now())
+    take(FollowUpKind.LOAD, loading.load)
+    build.refresh_from_db()
+    assert build.state == BuildState.PROMOTED
 
 
 def test_without_any_live_runner_nothing_is_promoted(story, short):

@@ -1,7 +1,13 @@
 """Forms of the pages. They check shape; lawfulness is the services' business, and its refusals are
 shown at the fields they name (`refusals_shown`)."""
 
-from web.ui.forms.engineering import AuditForm, BuildForm, ExpertForm, TrainingForm
+from web.ui.forms.engineering import (
+    AuditForm,
+    BuildForm,
+    ExpertForm,
+    HandOutForm,
+    TrainingForm,
+)
 from web.ui.forms.fields import Day, refusals_shown, status_of
 from web.ui.forms.licences import (
     EndLicenceForm,
@@ -33,6 +39,7 @@ __all__ = [
     "Day",
     "EndLicenceForm",
     "ExpertForm",
+    "HandOutForm",
     "LicenceForm",
     "MemberForm",
     "NewOwnerForm",

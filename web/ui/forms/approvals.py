@@ -10,20 +10,14 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 
 from governance.models import Account, Consumer
-from governance.services import approvals
+from governance.services import approvals, exports
 from governance.vocabulary import ApprovalKind, ApprovalRule, PaymentType, Role
 from web.ui.forms.fields import Day, LongSelect
 from web.ui.forms.parties import ApiKeyForm
 
 STEPS_OFFERED = 4
-KINDS_OFFERED = (
-    ApprovalKind.LICENCE,
-    ApprovalKind.ACTIVATION,
-    ApprovalKind.WAIVER,
-    ApprovalKind.ROUTE,
-    ApprovalKind.API_KEY,
-)
-"""Kinds whose act asks the engine; a route for any other would guard nothing."""
+KINDS_OFFERED = tuple(kind for kind in ApprovalKind if kind != ApprovalKind.HOLD)
+"""Kinds whose act asks the engine; a route for a legal hold would guard nothing."""
 
 
 def colleagues() -> QuerySet[Account]:
@@ -126,6 +120,19 @@ class WaiverForm(forms.Form):
     )
 
 
+class WhyForm(forms.Form):
+    """Why something is asked for that is known already."""
+
+    words = forms.CharField(label="Why", required=False, widget=forms.Textarea(attrs={"rows": 4}))
+
+
+class ExportRequestForm(WhyForm):
+    """Who is to receive a build's files."""
+
+    recipient = forms.CharField(max_length=exports.RECIPIENT_CHARACTERS)
+    field_order = ("recipient", "words")
+
+
 class RouteForm(forms.Form):
     """The next version of a route; its steps are rows beside it."""
 
@@ -152,7 +159,7 @@ class RouteForm(forms.Form):
     )
     is_on = forms.BooleanField(
         label="Approval is needed", required=False, initial=True,
-        help_text="Only API keys can go without.",
+        help_text="Licences, activations, waivers and routes never go without.",
     )  # fmt: skip
 
     def conditions(self) -> dict[str, Any]:

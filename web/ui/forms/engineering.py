@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from governance.models import Corpus
+from governance.services import exports
 from web.ui.forms.fields import LongSelect
 
 
@@ -74,6 +75,14 @@ class TrainingForm(forms.Form):
                 "seed": given["seed"],
             },
         }
+
+
+class HandOutForm(forms.Form):
+    """Give a build's files to somebody outside."""
+
+    recipient = forms.CharField(
+        max_length=exports.RECIPIENT_CHARACTERS, help_text="The organisation, as in its contract."
+    )
 
 
 class BuildForm(forms.Form):

@@ -132,6 +132,8 @@ def _subject(request: ApprovalRequest) -> dict[str, Any]:
             return {"revision": revision, "findings": findings}
         case ApprovalKind.ROUTE:
             return {"route": request.content}
+        case ApprovalKind.PROMOTION | ApprovalKind.EXPORT:
+            return {"build": request.content, "recipient": request.content.get("recipient", "")}
         case _:
             return {"facts": [(name, value) for name, value in request.content.items() if value]}
 
@@ -150,6 +152,9 @@ def _change_url(request: ApprovalRequest) -> str:
         return reverse("legal:route", args=[request.thread.removeprefix("route:")])
     if request.kind == ApprovalKind.WAIVER:
         return reverse("legal:waiver-request", args=[request.subject_id])
+    if request.kind != ApprovalKind.ACTIVATION:
+        name = request.thread.partition(":")[2]
+        return reverse(f"legal:{request.kind}-request", args=[name])
     return ""
 
 

@@ -14,7 +14,8 @@ from django.views.decorators.http import require_POST
 from governance.errors import GovernanceError
 from governance.models import ApiKey, Consumer
 from governance.selectors.reach import reach_of
-from governance.services import consumers, snapshots
+from governance.services import approvals, consumers, snapshots
+from governance.services.approvals import subjects
 from governance.services.consumers.register import FACTS
 from governance.vocabulary import ConsumerStatus, Role
 from web import access, stepup
@@ -30,7 +31,9 @@ def consumers_page(request: HttpRequest) -> HttpResponse:
         by = access.staff(request, Role.LEGAL)
         with forms.refusals_shown(form):
             consumer = consumers.register(**form.cleaned_data, by=by, at=timezone.now())
-            messages.success(request, f"{consumer} is registered. Issue its key next.")
+            is_active = consumer.status == ConsumerStatus.ACTIVE
+            then = "Issue its key next." if is_active else "A colleague decides on it first."
+            messages.success(request, f"{consumer} is registered. {then}")
             return redirect("legal:consumer", consumer.slug)
     context = {"shown": CONSUMERS.shown(request), "form": form}
     return render(request, "legal/consumers.html", context, status=forms.status_of(form))
@@ -145,10 +148,14 @@ def _key(slug: str, prefix: str) -> ApiKey:
 def _consumer_page(
     request: HttpRequest, consumer: Consumer, form: forms.ApiKeyForm, *, secret: str = ""
 ) -> HttpResponse:
+    is_prospect = consumer.status == ConsumerStatus.PROSPECT
+    needs_approval = is_prospect and approvals.required(subjects.consumer(consumer))
+    moves = set(ConsumerStatus(consumer.status).moves)
     context = {
         "consumer": consumer,
+        "needs_approval": needs_approval,
         "keys": consumer.api_keys.order_by("-issued_at"),
-        "moves": sorted(ConsumerStatus(consumer.status).moves),
+        "moves": sorted(moves - {ConsumerStatus.ACTIVE} if needs_approval else moves),
         "form": form,
         "secret": secret,
         "now": timezone.now(),

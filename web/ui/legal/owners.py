@@ -17,7 +17,8 @@ from django.views.decorators.http import require_POST
 
 from governance.errors import GovernanceError
 from governance.models import Account, DataOwner, Document, Licence
-from governance.services import corpora, documents, owners
+from governance.services import approvals, corpora, documents, owners
+from governance.services.approvals import subjects
 from governance.vocabulary import OwnerRole, OwnerStatus, Role
 from web import access
 from web.ui import forms, people
@@ -43,7 +44,10 @@ def new_owner(request: HttpRequest) -> HttpResponseBase:
             facts = _facts(form.cleaned_data, by, at)
             told = {name: form.cleaned_data[name] for name in ("status", "is_distinct")}
             owner = owners.register(**facts, **told, by=by, at=at)
-            messages.success(request, f"{owner} is registered. Invite who signs for it next.")
+            waits = "A colleague decides on it first. " if _needs_approval(owner) else ""
+            messages.success(
+                request, f"{owner} is registered. {waits}Invite who signs for it next."
+            )
             return redirect("legal:owner", owner.slug)
         if "is_distinct" in form.errors:
             names = ("legal_name", "jurisdiction", "registry_number")
@@ -171,6 +175,12 @@ def _member_form(owner: DataOwner, found: people.People) -> forms.MemberForm:
     return forms.MemberForm(auto_id="member-%s", initial=initial)
 
 
+def _needs_approval(owner: DataOwner) -> bool:
+    """Whether it is a prospect that people decide on."""
+    is_prospect = owner.status == OwnerStatus.PROSPECT
+    return is_prospect and approvals.required(subjects.owner(owner))
+
+
 def _owner_page(
     request: HttpRequest,
     owner: DataOwner,
@@ -183,6 +193,7 @@ def _owner_page(
     context = {
         "owner": owner,
         "form": form,
+        "needs_approval": _needs_approval(owner),
         "stages": stages,
         "is_through": all(stage.is_done for stage in stages),
         "member_form": member_form,
