@@ -49,7 +49,13 @@ def experts_page(request: HttpRequest) -> HttpResponse:
             return redirect("engineer:expert", expert.name)
     served = Build.objects.filter(state=BuildState.PROMOTED).first()
     names = {entry["name"] for entry in served.experts} if served else set()
-    context = {"shown": EXPERTS.shown(request), "served": names, "form": form}
+    context = {
+        "shown": EXPERTS.shown(request),
+        "served": names,
+        "form": form,
+        # Only when asked for: it lists every corpus.
+        "is_new": form.is_bound or "new" in request.GET,
+    }
     return render(request, "engineer/experts.html", context, status=forms.status_of(form))
 
 

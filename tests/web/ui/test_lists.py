@@ -83,6 +83,17 @@ def test_pages_of_an_ordered_list_never_overlap_whatever_ties_there_are(by, many
     assert len(seen) == len(set(seen)) == 31
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "word"),
+    [("edda", PAGE, "Corpus"), ("cato", "/legal/statements/", "Choose an owner")],
+)
+def test_a_form_that_lists_every_row_is_there_when_asked_for(by, story, name, path, word):
+    client = by(name)
+    assert word in client.get(path, {"new": "yes"}).content.decode()
+    assert "<dialog" not in client.get(path).content.decode()
+    assert word in client.post(path, {"owner": "nobody"}).content.decode()
+
+
 def test_an_unknown_order_is_the_usual_one(by, many):
     found = names_on(by("edda").get(PAGE, {"find": "odes-0", "sort": "owner__password"}))
     assert found == sorted(found)

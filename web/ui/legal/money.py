@@ -78,7 +78,12 @@ def statements_page(request: HttpRequest) -> HttpResponse:
         with forms.refusals_shown(form):
             issued = statements.issue(**form.cleaned_data, by=by, at=timezone.now())
             return redirect("legal:statement", issued.pk)
-    context = {"shown": STATEMENTS.shown(request), "form": form}
+    context = {
+        "shown": STATEMENTS.shown(request),
+        "form": form,
+        # Only when asked for: it lists every owner.
+        "is_new": form.is_bound or "new" in request.GET,
+    }
     return render(request, "legal/statements.html", context, status=forms.status_of(form))
 
 
