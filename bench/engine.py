@@ -250,7 +250,7 @@ def main() -> int:
     chosen = options(__doc__ or "")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    n_tokens, repeats, n_prompts = (24, 3, 4) if chosen.quick else (64, 5, 16)
+    n_tokens, repeats, n_prompts = (24, 3, 4) if chosen.quick else (48, 3, 8)
     settings = {
         "equality": SMALL.settings(), "speed": MODEL_S.settings(), "experts": len(NAMES) + 1,
         "top_k": TOP_K, "threads": 1, "prompt_tokens": 16, "new_tokens": n_tokens,

@@ -156,7 +156,12 @@ class Bench:
         self._world, self._numbers = world, itertools.count()
         authority = AlwaysPermitted([*world.refs.values(), *refs])
         self.engine = Engine(
-            world.store, world.anchor_digest, authority, max_rows=rows, layout=layout
+            world.store,
+            world.anchor_digest,
+            authority,
+            max_rows=rows,
+            max_queue=1000,
+            layout=layout,
         )
         for ref in refs:
             self.engine.load(ref)

@@ -27,6 +27,7 @@ from modelops.artefacts import tensors as names
 from modelops.artefacts.store import Store
 from modelops.contract import PUBLIC, ExpertRef
 from modelops.engine.linear import Layout, steady_linear
+from modelops.engine.pool import Pool
 from modelops.errors import AnchorMismatch, EngineError, ManifestMismatch, StaleGeneration
 
 LANES = 16
@@ -37,22 +38,24 @@ STRETCH = 32
 """Elements that torch's vector loops on a CPU take at a time (AVX-512, unrolled twice)."""
 
 PUBLIC_LANE = 0
+CPU = torch.device("cpu")
 Activation = Callable[[torch.Tensor], torch.Tensor]
+Weights = tuple[list[torch.Tensor], torch.Tensor]
 
 
 class FeedForward:
     """One expert in one layer: down(act(gate·x) ⊙ up·x)."""
 
     def __init__(
-        self, parts: Mapping[str, torch.Tensor], layout: Layout, activation: Activation
+        self,
+        inward: Sequence[torch.Tensor],
+        down_DF: torch.Tensor,
+        layout: Layout,
+        activation: Activation,
     ) -> None:
-        gate_FD, up_FD = parts["gate_proj"], parts["up_proj"]
-        if layout is Layout.PACKED:
-            # Packing copies anyway; one product of twice the width costs less than two.
-            self._inward = [steady_linear(torch.cat([gate_FD, up_FD]), layout)]
-        else:
-            self._inward = [steady_linear(gate_FD, layout), steady_linear(up_FD, layout)]
-        self._down = steady_linear(parts["down_proj"], layout)
+        """`inward` is gate and up, or both in one."""
+        self._inward = [steady_linear(weight, layout) for weight in inward]
+        self._down = steady_linear(down_DF, layout)
         self._activation = activation
 
     def __call__(self, x_ND: torch.Tensor) -> torch.Tensor:
@@ -79,6 +82,7 @@ class Resident:
     layers: tuple[FeedForward, ...]
     router_rows: torch.Tensor
     size_bytes: int
+    slot: int = -1
 
 
 class ExpertBank:
@@ -88,12 +92,21 @@ class ExpertBank:
     """
 
     def __init__(
-        self, store: Store, anchor_digest: str, config: FlexOlmoConfig, layout: Layout
+        self,
+        store: Store,
+        anchor_digest: str,
+        config: FlexOlmoConfig,
+        layout: Layout,
+        device: torch.device = CPU,
+        slots: int = LANES,
     ) -> None:
         self._store, self._anchor_digest = store, anchor_digest
         self._config, self._layout = config, layout
         self._activation: Activation = ACT2FN[config.hidden_act]
         self._generations = itertools.count(1)
+        self._device, self._slots = device, slots
+        self._pool: Pool | None = None
+        self._wide_LED: torch.Tensor | None = None
         self.version = 0
         self._residents: list[Resident] = [self._public()]
         self._arrange()
@@ -133,8 +146,10 @@ class ExpertBank:
             EngineError: every lane is taken.
         """
         if any(other.ref == resident.ref for other in self._residents):
+            self._clear(resident)
             return
         if len(self._residents) == LANES:
+            self._clear(resident)
             raise EngineError(
                 f"expected at most {LANES - 1} licensed experts at a time, found one more; "
                 "unload one before loading another"
@@ -160,7 +175,9 @@ class ExpertBank:
         freed = sum(resident.size_bytes for resident in leaving)
         self._residents = [resident for resident in self._residents if resident not in leaving]
         self._arrange()
-        del leaving
+        for resident in leaving:
+            self._clear(resident)
+        del leaving, resident
         if self._layout is Layout.PACKED:
             _return_heap()
         return freed
@@ -222,19 +239,48 @@ class ExpertBank:
         parts: Sequence[Mapping[str, torch.Tensor]],
     ) -> Resident:
         tensors = [*rows, *(tensor for layer in parts for tensor in layer.values())]
+        slot, layers = self._laid_out(parts)
         return Resident(
             ref=ref,
             generation=next(self._generations),
-            layers=tuple(FeedForward(layer, self._layout, self._activation) for layer in parts),
-            router_rows=torch.stack(list(rows)),
+            layers=tuple(
+                FeedForward(inward, down_DF, self._layout, self._activation)
+                for inward, down_DF in layers
+            ),
+            router_rows=torch.stack(list(rows)).to(self._device),
             size_bytes=sum(tensor.nbytes for tensor in tensors),
+            slot=slot,
         )
+
+    def _laid_out(self, parts: Sequence[Mapping[str, torch.Tensor]]) -> tuple[int, list[Weights]]:
+        """An expert's weights, layer by layer, where products will read them; and their slot."""
+        if self._layout is Layout.POOLED:
+            if self._pool is None:
+                dtype = parts[0]["down_proj"].dtype
+                self._pool = Pool(self._config, self._slots, dtype, self._device)
+            slot, pooled = self._pool.fill(parts)
+            return slot, [([gate_up], down) for gate_up, down in pooled]
+        found: list[Weights] = []
+        for part in parts:
+            inward = [part["gate_proj"], part["up_proj"]]
+            # Packing copies anyway; one product of twice the width costs less than two.
+            joined = [torch.cat(inward)] if self._layout is Layout.PACKED else inward
+            found.append((joined, part["down_proj"]))
+        return -1, found
+
+    def _clear(self, resident: Resident) -> None:
+        if self._pool is not None:
+            self._pool.clear(resident.slot)
 
     def _arrange(self) -> None:
         self._residents.sort(key=lambda resident: (resident.ref.name != PUBLIC, resident.ref))
         rows_LED = torch.stack([resident.router_rows for resident in self._residents], dim=1)
         wide_LED = functional.pad(rows_LED, (0, 0, 0, LANES - len(self._residents)))
-        self._routers = [steady_linear(rows_ED, self._layout) for rows_ED in wide_LED]
+        if self._layout is Layout.POOLED and self._wide_LED is not None:
+            self._wide_LED.copy_(wide_LED)
+        else:
+            self._wide_LED = wide_LED
+            self._routers = [steady_linear(rows_ED, self._layout) for rows_ED in wide_LED]
         self.version += 1
 
 

@@ -34,7 +34,7 @@ from modelops.contract import (
     WithdrawalAck,
 )
 from modelops.engine import lease
-from modelops.engine.bank import ExpertBank
+from modelops.engine.bank import LANES, ExpertBank
 from modelops.engine.counts import Counts, EngineStats
 from modelops.engine.intake import Intake
 from modelops.engine.kv import KVArena
@@ -59,6 +59,7 @@ class Engine:
     was made for), `max_queue` more may wait, prompts run in chunks of `prefill_chunk` tokens on
     `threads` cores. `layout` None takes the fastest that keeps rows independent of their batch.
     `prefix_bytes` above 0 keeps so much of what prompts began with, to be copied (see `prefix`).
+    On a `device` other than the CPU experts lie in a pool of `slots`, the public one included.
 
     `authority` is asked while the engine's lock is held: it must answer from memory and must not
     wait for anything that waits for this engine.
@@ -80,18 +81,23 @@ class Engine:
         prefill_chunk: int = 64,
         layout: Layout | None = None,
         prefix_bytes: int = 0,
+        device: str = "cpu",
+        slots: int = LANES,
     ) -> None:
         torch.set_num_threads(threads)
-        layout = layout or best_layout()
+        place = torch.device(device)
+        layout = layout or (best_layout() if place.type == "cpu" else Layout.POOLED)
         config = flexolmo.load_config(store, anchor_digest)
         most = int(config.max_position_embeddings)
         length = min(max_length or most, most)
         words = tokenizer.load(store.path(store.anchor(anchor_digest).tokenizer_digest))
         desk = StepDesk()
-        self._bank = ExpertBank(store, anchor_digest, config, layout)
-        model = governed_model(store, anchor_digest, config, self._bank, desk, layout)
-        arena = KVArena(config, max_rows, length, torch.float32)
-        self._forward = Forward(model, arena, self._bank, desk)
+        self._bank = ExpertBank(store, anchor_digest, config, layout, place, slots)
+        model = governed_model(store, anchor_digest, config, self._bank, desk, layout, place)
+        # A CPU attends several times faster in fp32; a GPU as the model was made.
+        kept = torch.float32 if place.type == "cpu" else model.model.embed_tokens.weight.dtype
+        arena = KVArena(config, max_rows, length, kept, place)
+        self._forward = Forward(model, arena, self._bank, desk, place)
         self._intake = Intake(words, anchor_digest, length, int(config.vocab_size))
         self._scheduler, self._arena = Scheduler(arena, prefill_chunk), arena
         self._prefixes = PrefixStore(anchor_digest, prefill_chunk, prefix_bytes)

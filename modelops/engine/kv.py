@@ -22,14 +22,22 @@ class KVArena:
     `dtype` may be wider than the model's: a CPU attends several times faster in fp32.
     """
 
-    def __init__(self, config: FlexOlmoConfig, rows: int, length: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: FlexOlmoConfig,
+        rows: int,
+        length: int,
+        dtype: torch.dtype,
+        device: torch.device | None = None,
+    ) -> None:
         H = int(config.num_key_value_heads or config.num_attention_heads)
         W = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         P = round_up(length)
         self.rows, self.positions, self.dtype = rows, P, dtype
         # Token by token, so that a step's new ones are written in one piece.
-        self.keys_LRPHW = [torch.zeros(rows, P, H, W, dtype=dtype) for _ in _layers(config)]
-        self.values_LRPHW = [torch.zeros(rows, P, H, W, dtype=dtype) for _ in _layers(config)]
+        shape, layers = (rows, P, H, W), range(config.num_hidden_layers)
+        self.keys_LRPHW = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        self.values_LRPHW = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
         self._reached = [0] * rows
 
     @property
@@ -111,7 +119,3 @@ class StepKV:
 def round_up(length: int) -> int:
     """`length` raised to a whole number of blocks."""
     return -(-length // BLOCK) * BLOCK
-
-
-def _layers(config: FlexOlmoConfig) -> range:
-    return range(config.num_hidden_layers)

@@ -7,8 +7,8 @@ than the probe found needed. Where large batches differ from small ones, every b
 in blocks of one size. That is what makes a request in a mixed batch equal, bit for bit, to the
 same request alone.
 
-Two layouts: *packed* (oneDNN's own order, a private copy, fast in batches) and *mapped* (the
-file's bytes as they lie, shared between processes).
+Three layouts: *packed* (oneDNN's own order, a private copy, fast in batches), *mapped* (the
+file's bytes as they lie, shared between processes) and *pooled* (slots taken once, for a GPU).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Layout(StrEnum):
 
     PACKED = "packed"
     MAPPED = "mapped"
+    POOLED = "pooled"
 
 
 def best_layout() -> Layout:
@@ -47,12 +48,11 @@ def best_layout() -> Layout:
 
 def steady_linear(weight_ND: torch.Tensor, layout: Layout) -> nn.Module:
     """A module [R, D] → [R, N] without bias; a row's result is the same for any R."""
-    inner: nn.Module = _Packed(weight_ND) if layout is Layout.PACKED else _Mapped(weight_ND)
-    N, D = weight_ND.shape
-    key = (layout, N, D, weight_ND.dtype, weight_ND.device)
+    make: Callable[[torch.Tensor], nn.Module] = _Packed if layout is Layout.PACKED else _Mapped
+    key = (make, *weight_ND.shape, weight_ND.dtype, weight_ND.device)
     if key not in _least_rows_of:
-        _least_rows_of[key] = _least_rows(inner, weight_ND)
-    least = _least_rows_of[key]
+        _least_rows_of[key] = _least_rows(make, weight_ND)
+    inner, least = make(weight_ND), _least_rows_of[key]
     if least == 1:
         return inner
     return _Blocks(inner) if least == ONLY_BLOCKS else _Padded(inner, least)
@@ -118,10 +118,11 @@ class _Blocks(nn.Module):
 
 
 @torch.inference_mode()
-def _least_rows(inner: nn.Module, weight_ND: torch.Tensor) -> int:
+def _least_rows(make: Callable[[torch.Tensor], nn.Module], weight_ND: torch.Tensor) -> int:
     """The fewest rows from which on a row's result is the same wherever it stands in whatever
-    batch, or `ONLY_BLOCKS`."""
+    batch, or `ONLY_BLOCKS`; found with random weights, since those to come may still be zero."""
     chance = torch.Generator().manual_seed(0)
+    inner = make(torch.randn(weight_ND.shape, generator=chance).to(weight_ND))
     x_RD = torch.randn(max(LARGE_BATCHES), weight_ND.shape[1], generator=chance).to(weight_ND)
     block = inner(x_RD[:BLOCK_ROWS])
 

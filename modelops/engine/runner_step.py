@@ -6,6 +6,7 @@ Letters: B rows, S tokens of each, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +41,7 @@ class Outcome:
 
 def governed_model(
     store: Store, anchor_digest: str, config: FlexOlmoConfig, bank: ExpertBank, desk: StepDesk,
-    layout: Layout,
+    layout: Layout, device: torch.device,
 ) -> FlexOlmoForCausalLM:  # fmt: skip
     """transformers' own model of the anchor, with `GovernedMoE` for every feed-forward block.
 
@@ -59,6 +60,7 @@ def governed_model(
     model.load_state_dict(shared, strict=True, assign=True)
     # The rotary table is no parameter, so it stayed on meta; the library computes it again.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    model.to(device)
     for layer in model.model.layers:
         layer.self_attn = SteadyAttention(layer.self_attn, layout)
     model.lm_head = steady_linear(model.lm_head.weight, layout)
@@ -70,10 +72,15 @@ class Forward:
     """Runs plans over one model, one arena and one bank."""
 
     def __init__(
-        self, model: FlexOlmoForCausalLM, arena: KVArena, bank: ExpertBank, desk: StepDesk
+        self,
+        model: FlexOlmoForCausalLM,
+        arena: KVArena,
+        bank: ExpertBank,
+        desk: StepDesk,
+        device: torch.device,
     ) -> None:
         self._model, self._arena, self._bank, self._desk = model, arena, bank, desk
-        self._layers = list(model.model.layers)
+        self._layers, self._device = list(model.model.layers), device
 
     @torch.inference_mode()
     def run(self, plan: StepPlan, is_interrupted: Callable[[], bool]) -> Outcome:
@@ -84,6 +91,16 @@ class Forward:
             StepAbandoned: `is_interrupted` said yes at some layer.
             RoutingGuardError: the allowed sets did not cover exactly the step's tokens.
         """
+        # The step's small tensors are made where the model is; sampling is the CPU's business.
+        with nullcontext() if self._device.type == "cpu" else self._device:
+            hidden_BSD, uses = self._through_the_layers(plan, is_interrupted)
+        if not plan.is_prefill:
+            return self._outcome(plan, hidden_BSD[:, -1], uses, ())
+        return self._prompt_outcome(plan, hidden_BSD, uses)
+
+    def _through_the_layers(
+        self, plan: StepPlan, is_interrupted: Callable[[], bool]
+    ) -> tuple[torch.Tensor, tuple[RowUse, ...]]:
         rows = plan.sequences
         ids, starts = _inputs(plan)
         S = len(ids[0])
@@ -97,10 +114,7 @@ class Forward:
         )
         with self._desk.open(step):
             hidden_BSD = self._hidden(torch.tensor(ids), cache)
-        uses = tuple(step.use(len(self._layers)))
-        if not plan.is_prefill:
-            return self._outcome(plan, hidden_BSD[:, -1], uses, ())
-        return self._prompt_outcome(plan, hidden_BSD, uses)
+        return hidden_BSD, tuple(step.use(len(self._layers)))
 
     def _hidden(self, ids_BS: torch.Tensor, cache: StepKV) -> torch.Tensor:
         inner = self._model.model
@@ -124,7 +138,7 @@ class Forward:
         for sequence, hidden_SD in zip(plan.sequences, hidden_BSD, strict=True):
             following = sequence.context_ids[plan.start + 1 : plan.end + 1]
             wanted = sequence.order.score_prompt
-            logits_SV = self._model.lm_head(hidden_SD) if wanted else None
+            logits_SV = self._logits(hidden_SD) if wanted else None
             found = () if logits_SV is None else sampling.log_shares(logits_SV, following)
             scores.append(tuple(found))
         if plan.end < len(plan.sequences[0].context_ids):

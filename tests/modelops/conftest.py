@@ -14,6 +14,12 @@ def tiny(tmp_path_factory) -> worlds.TinyWorld:
     return worlds.build(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="session")
+def tiny_bf16(tmp_path_factory) -> worlds.TinyWorld:
+    """The tiny world with its weights in bf16."""
+    return worlds.build(tmp_path_factory.mktemp("tiny-bf16"), torch.bfloat16)
+
+
 @pytest.fixture
 def own_tiny(tmp_path) -> worlds.TinyWorld:
     """A tiny world of the test's own, to damage at will."""

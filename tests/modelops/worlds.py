@@ -37,8 +37,8 @@ class TinyWorld:
     bundles: dict[str, Path]
 
 
-def build(folder: Path) -> TinyWorld:
-    """A fresh world under `folder`; the same weights every time."""
+def build(folder: Path, dtype: torch.dtype = torch.float32) -> TinyWorld:
+    """A fresh world under `folder`; the same weights every time, rounded to `dtype`."""
     store = Store(folder / "store")
     words = tokenizer.train(TEXTS, vocab_size=300)
     config = flexolmo.tiny_config(
@@ -49,7 +49,7 @@ def build(folder: Path) -> TinyWorld:
         max_position_embeddings=128,
         initializer_range=0.1,
     )
-    model = flexolmo.new_anchor_model(config, seed=7)
+    model = flexolmo.new_anchor_model(config, seed=7).to(dtype)
     anchor = bundle.write_anchor(
         folder / "public",
         flexolmo.anchor_tensors(model),
@@ -63,7 +63,7 @@ def build(folder: Path) -> TinyWorld:
         bundles[name] = folder / name
         bundle.write_expert(
             folder / name,
-            random_expert(config, seed),
+            {key: tensor.to(dtype) for key, tensor in random_expert(config, seed).items()},
             anchor_digest,
             shared_digests(anchor),
             recipe={"steps": 0, "seed": seed},

@@ -166,11 +166,20 @@ def removal_sets(world: TinyWorld) -> list[tuple[str, ...]]:
 
 
 def stock_answer(
-    world: TinyWorld, names: Iterable[str], prompt: str, n: int, top_k: int = 2
+    world: TinyWorld,
+    names: Iterable[str],
+    prompt: str,
+    n: int,
+    top_k: int = 2,
+    dtype: torch.dtype | None = None,
 ) -> tuple[list[int], torch.Tensor]:
-    """transformers' own `generate` on the build that holds only `names`: ids and logits [n, V]."""
+    """transformers' own `generate` on the build that holds only `names`: ids and logits [n, V].
+
+    It computes in `dtype`; None: as the weights are.
+    """
     experts = {name: world.experts[name] for name in names}
     model = flexolmo.assemble(world.store, world.anchor_digest, experts, top_k)
+    model = model if dtype is None else model.to(dtype)
     ids = torch.tensor([world.tokenizer.encode(prompt).ids])
     with torch.inference_mode():
         found = model.generate(

@@ -21,6 +21,12 @@ from tests.modelops.worlds import EXPERT_NAMES
 LAYOUTS = list(Layout)
 
 
+@pytest.fixture(params=["fp32", "bf16"])
+def either(request, tiny):
+    """The tiny world in either precision: what is promised bit for bit holds in both."""
+    return tiny if request.param == "fp32" else request.getfixturevalue("tiny_bf16")
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_removal_set_in_one_batch_equals_alone_and_stock_generate(tiny, layout):
     rig = make_rig(tiny, layout=layout, max_rows=8)
@@ -40,6 +46,34 @@ def test_every_removal_set_in_one_batch_equals_alone_and_stock_generate(tiny, la
         assert (ours_NV - logits_NV).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_removal_set_in_one_batch_equals_alone_in_bf16(tiny_bf16, layout):
+    rig = make_rig(tiny_bf16, layout=layout, max_rows=8)
+    orders = [
+        rig.order(names, PROMPTS[i % len(PROMPTS)])
+        for i, names in enumerate(removal_sets(tiny_bf16))
+    ]
+    for order in orders:
+        rig.submit(order)
+    rig.run()
+    for order in orders:
+        assert_same_bits(rig, order.order_id, rig, rig.alone(order))
+
+
+def test_bf16_is_as_exact_as_stock_in_bf16(tiny_bf16):
+    ours = stock = 0.0
+    for names in removal_sets(tiny_bf16):
+        rig = make_rig(tiny_bf16)
+        for prompt in PROMPTS:
+            order = rig.ask(names, prompt, sampling=Sampling(1, temperature=0))
+            rig.run()
+            _, exact_NV = stock_answer(tiny_bf16, names, prompt, 1, dtype=torch.float32)
+            _, stock_NV = stock_answer(tiny_bf16, names, prompt, 1)
+            ours += float((rig.logits[order][0] - exact_NV[0]).abs().mean())
+            stock += float((stock_NV[0].float() - exact_NV[0]).abs().mean())
+    assert 0 < ours <= 1.2 * stock
+
+
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4])
 def test_logits_equal_stock_for_every_top_k(tiny, top_k):
     rig = make_rig(tiny)
@@ -51,8 +85,8 @@ def test_logits_equal_stock_for_every_top_k(tiny, top_k):
         assert (torch.stack(rig.logits[mine]) - logits_NV).abs().max() <= 1e-5
 
 
-def test_rows_with_different_top_k_share_a_batch(tiny):
-    rig = make_rig(tiny)
+def test_rows_with_different_top_k_share_a_batch(either):
+    rig = make_rig(either)
     orders = [rig.order(EXPERT_NAMES, top_k=k) for k in (1, 2, 3, 4)]
     for order in orders:
         rig.submit(order)
@@ -64,11 +98,11 @@ def test_rows_with_different_top_k_share_a_batch(tiny):
 
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_nan_weights_of_denied_experts_change_nothing(tiny, tmp_path, layout, top_k):
-    clean = make_rig(tiny, layout=layout)
-    poisoned = make_rig(tiny, ("alder-news",), layout=layout)
+def test_nan_weights_of_denied_experts_change_nothing(either, tmp_path, layout, top_k):
+    clean = make_rig(either, layout=layout)
+    poisoned = make_rig(either, ("alder-news",), layout=layout)
     for name in ("alder-notes", "birch-archive"):
-        poisoned.engine.load(with_nan_expert(tiny, tmp_path / name, name))
+        poisoned.engine.load(with_nan_expert(either, tmp_path / name, name))
     assert_denied_change_nothing(clean, poisoned, ("alder-news",), top_k)
 
 
@@ -84,9 +118,10 @@ def test_nan_weights_do_reach_the_output_of_who_is_allowed_them(tiny, tmp_path):
     assert rig.tokens(order) == []
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("names", [("alder-news",), ("alder-notes", "birch-archive"), ()])
-def test_a_masked_expert_equals_one_never_loaded_bit_for_bit(tiny, names):
-    full, bare = make_rig(tiny), make_rig(tiny, names)
+def test_a_masked_expert_equals_one_never_loaded_bit_for_bit(either, layout, names):
+    full, bare = make_rig(either, layout=layout), make_rig(either, names, layout=layout)
     assert full.engine.loaded() > bare.engine.loaded()
     for prompt in PROMPTS:
         a, b = full.ask(names, prompt), bare.ask(names, prompt)
@@ -95,8 +130,8 @@ def test_a_masked_expert_equals_one_never_loaded_bit_for_bit(tiny, names):
         assert_same_bits(full, a, bare, b)
 
 
-def test_the_order_of_loading_does_not_matter(tiny):
-    forth, back = make_rig(tiny, EXPERT_NAMES), make_rig(tiny, tuple(reversed(EXPERT_NAMES)))
+def test_the_order_of_loading_does_not_matter(either):
+    forth, back = make_rig(either, EXPERT_NAMES), make_rig(either, tuple(reversed(EXPERT_NAMES)))
     a, b = forth.ask(EXPERT_NAMES), back.ask(EXPERT_NAMES)
     forth.run()
     back.run()
@@ -124,8 +159,8 @@ asks = st.tuples(
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_batched_row_equals_the_same_row_alone(tiny, batch, chunk):
-    rig = make_rig(tiny, max_rows=4, max_length=128, prefill_chunk=chunk)
+def test_a_batched_row_equals_the_same_row_alone(either, batch, chunk):
+    rig = make_rig(either, max_rows=4, max_length=128, prefill_chunk=chunk)
     orders = [
         rig.order(sorted(names), prompt, sampling=sampling, top_k=k)
         for names, prompt, sampling, k in batch
@@ -140,11 +175,11 @@ def test_a_batched_row_equals_the_same_row_alone(tiny, batch, chunk):
         assert rig.text(order.order_id) == rig.text(alone)
 
 
-def test_rows_that_come_and_go_do_not_disturb_each_other(tiny):
-    rig = make_rig(tiny, max_rows=3, prefill_chunk=8)
+def test_rows_that_come_and_go_do_not_disturb_each_other(either):
+    rig = make_rig(either, max_rows=3, prefill_chunk=8)
     orders = [
         rig.order(names, PROMPTS[i % 5], sampling=Sampling(max_tokens=3 + 5 * (i % 4), seed=i))
-        for i, names in enumerate(removal_sets(tiny) * 2)
+        for i, names in enumerate(removal_sets(either) * 2)
     ]
     for i, order in enumerate(orders):
         rig.submit(order)

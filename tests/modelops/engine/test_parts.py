@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelops.contract import Sampling
+from modelops.contract import ExpertRef, Sampling
 from modelops.engine import kv, linear
 from modelops.engine.bank import LANES, ExpertBank
 from modelops.engine.kv import KVArena, StepKV
@@ -17,7 +17,7 @@ from modelops.engine.routing import Places, StepDesk, StepRouting
 from modelops.engine.scheduler import Scheduler
 from modelops.engine.sequence import NO_ROW, Sequence
 from modelops.engine.text import TextStream
-from modelops.errors import RoutingGuardError, StaleGeneration
+from modelops.errors import EngineError, RoutingGuardError, StaleGeneration
 from modelops.model import flexolmo
 from modelops.model.router import NO_EXPERT, route
 from tests.modelops.engine.rig import make_rig
@@ -178,6 +178,39 @@ def test_unloading_frees_the_weights(tiny):
     assert bank.names() == ["public"]
     with pytest.raises(StaleGeneration):
         bank.lanes(generations)
+
+
+def test_a_pool_keeps_its_addresses_and_forgets_what_left(tiny):
+    bank = ExpertBank(tiny.store, tiny.anchor_digest, tiny.config, Layout.POOLED, slots=3)
+    news, notes, birch = (ExpertRef(name, digest) for name, digest in tiny.experts.items())
+    x_ND = torch.randn(3, 32)
+    bank.attach(bank.prepare(news))
+    before, answer = addresses(bank), bank.run(1, 1, x_ND)
+    bank.attach(bank.prepare(notes))
+    with pytest.raises(EngineError, match="found all 3 taken"):
+        bank.prepare(birch)
+    assert bank.detach(news.name) > 0
+    assert not any(half[1].any() for half in (bank._pool._inward, bank._pool._down))
+    bank.attach(bank.prepare(birch))
+    bank.detach(notes.name)
+    bank.attach(bank.prepare(news))
+    assert bank.names() == ["public", news.name, birch.name]
+    assert torch.equal(bank.run(1, 1, x_ND), answer)
+    assert addresses(bank) == before
+
+
+def addresses(bank):
+    """Where the pool and the routers lie."""
+    pool = bank._pool
+    return [t.data_ptr() for t in (pool._inward, pool._down, bank._wide_LED)]
+
+
+def test_an_expert_loaded_twice_takes_one_slot(tiny):
+    bank = ExpertBank(tiny.store, tiny.anchor_digest, tiny.config, Layout.POOLED, slots=3)
+    ref = ExpertRef("alder-news", tiny.experts["alder-news"])
+    for _ in range(4):
+        bank.attach(bank.prepare(ref))
+    assert len(bank._pool._free) == 1
 
 
 def test_the_public_expert_stays(tiny):
