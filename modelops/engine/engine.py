@@ -39,9 +39,9 @@ from modelops.engine.counts import Counts, EngineStats
 from modelops.engine.intake import Intake
 from modelops.engine.kv import KVArena
 from modelops.engine.linear import Layout, best_layout
-from modelops.engine.prefix import Chunk, PrefixStore
-from modelops.engine.progress import Progress, count_use
-from modelops.engine.routing import RowUse, StepAbandoned, StepDesk
+from modelops.engine.prefix import PrefixStore
+from modelops.engine.progress import Progress
+from modelops.engine.routing import StepAbandoned, StepDesk
 from modelops.engine.runner_step import Forward, Outcome, governed_model
 from modelops.engine.scheduler import Scheduler, StepPlan
 from modelops.engine.sequence import Deliver, Loss, Sequence
@@ -99,9 +99,8 @@ class Engine:
         arena = KVArena(config, max_rows, length, kept, place)
         self._forward = Forward(model, arena, self._bank, desk, place)
         self._intake = Intake(words, anchor_digest, length, int(config.vocab_size))
-        self._scheduler, self._arena = Scheduler(arena, prefill_chunk), arena
-        self._prefixes = PrefixStore(anchor_digest, prefill_chunk, prefix_bytes)
-        self._keeps_prefixes = prefix_bytes > 0
+        self._scheduler = Scheduler(arena, prefill_chunk)
+        self._prefixes = PrefixStore(anchor_digest, arena, prefill_chunk, prefix_bytes)
         self._authority, self._most_open = authority, max_rows + max_queue
         self._progress = Progress(self._intake.bytes_of, _end_ids(config.eos_token_id))
         self._lock = threading.RLock()
@@ -239,7 +238,8 @@ class Engine:
                 self._review(sequence, warrant)  # D2
             self._settle()
             self._scheduler.admit()
-            self._reuse()
+            for sequence in self._scheduler.live:
+                self._prefixes.reuse(sequence)
             plan = self._scheduler.next()
         if plan is None:
             return False
@@ -347,7 +347,7 @@ class Engine:
             if not lease.may_release(sequence, warrant, self._authority):
                 self._counts.rows_discarded += 1
                 continue
-            self._keep_prefix(sequence, plan, outcome.uses[index], names)
+            self._prefixes.keep(sequence, plan, outcome.uses[index], names)
             delta, done = self._progress.advance(plan, outcome, index, names)
             if delta is not None:
                 self._counts.tokens_released += len(delta.token_ids)
@@ -355,26 +355,6 @@ class Engine:
             if done is not None:
                 self._end(sequence, done)
         self._settle()
-
-    def _reuse(self) -> None:
-        """Copy into rows not yet begun what is kept of their beginnings."""
-        for sequence in self._scheduler.live if self._keeps_prefixes else ():
-            if sequence.computed == 0 and not sequence.order.score_prompt:
-                for chunk in self._prefixes.find(sequence):
-                    self._arena.copy_in(sequence.row, sequence.computed, chunk.halves)
-                    sequence.computed += chunk.halves.shape[1]
-                    count_use(sequence, chunk.use, chunk.names)
-
-    def _keep_prefix(
-        self, sequence: Sequence, plan: StepPlan, use: RowUse, names: list[str]
-    ) -> None:
-        if not (self._keeps_prefixes and plan.is_prefill):
-            return
-        if self._prefixes.lacks(sequence, plan.start, plan.end):
-            halves = self._arena.copy_out(sequence.row, plan.start, plan.end)
-            experts = frozenset(ref.name for ref in sequence.order.allowed)
-            chunk = Chunk(halves, use, tuple(names), experts)
-            self._prefixes.keep(sequence, plan.end, chunk)
 
     def _send(self, sequence: Sequence, delta: Delta) -> None:
         sequence.sent_text += delta.text

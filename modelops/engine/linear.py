@@ -122,7 +122,8 @@ def _least_rows(make: Callable[[torch.Tensor], nn.Module], weight_ND: torch.Tens
     """The fewest rows from which on a row's result is the same wherever it stands in whatever
     batch, or `ONLY_BLOCKS`; found with random weights, since those to come may still be zero."""
     chance = torch.Generator().manual_seed(0)
-    inner = make(torch.randn(weight_ND.shape, generator=chance).to(weight_ND))
+    like = torch.randn(weight_ND.shape, generator=chance, dtype=weight_ND.dtype)
+    inner = make(like.to(weight_ND.device))
     x_RD = torch.randn(max(LARGE_BATCHES), weight_ND.shape[1], generator=chance).to(weight_ND)
     block = inner(x_RD[:BLOCK_ROWS])
 

@@ -22,7 +22,10 @@ from dataclasses import dataclass
 
 import torch
 
+from modelops.engine.kv import KVArena
+from modelops.engine.progress import count_use
 from modelops.engine.routing import RowUse
+from modelops.engine.scheduler import StepPlan
 from modelops.engine.sequence import Sequence
 
 
@@ -39,32 +42,40 @@ class Chunk:
 class PrefixStore:
     """At most `most_bytes` of chunks of `chunk` tokens, the least recently used given up first."""
 
-    def __init__(self, anchor_digest: str, chunk: int, most_bytes: int) -> None:
-        self._anchor_digest, self._chunk, self._most_bytes = anchor_digest, chunk, most_bytes
+    def __init__(self, anchor_digest: str, arena: KVArena, chunk: int, most_bytes: int) -> None:
+        self._anchor_digest, self._arena = anchor_digest, arena
+        self._chunk, self._most_bytes = chunk, most_bytes
         self._chunks: OrderedDict[bytes, Chunk] = OrderedDict()
         self.size_bytes = 0
 
-    def find(self, sequence: Sequence) -> list[Chunk]:
-        """The chunks its context begins with; at least its last token is left to compute."""
-        found: list[Chunk] = []
+    def reuse(self, sequence: Sequence) -> None:
+        """Copy into a row not yet begun what is kept of its beginning, and count what that used.
+
+        At least the last token is left to compute; a prompt to be scored is computed whole.
+        """
+        if not self._chunks or sequence.computed or sequence.order.score_prompt:
+            return
         for key in self._keys(sequence, len(sequence.context_ids) - 1):
             if key not in self._chunks:
-                break
+                return
             self._chunks.move_to_end(key)
-            found.append(self._chunks[key])
-        return found
+            chunk = self._chunks[key]
+            self._arena.copy_in(sequence.row, sequence.computed, chunk.halves)
+            sequence.computed += self._chunk
+            count_use(sequence, chunk.use, chunk.names)
 
-    def lacks(self, sequence: Sequence, start: int, end: int) -> bool:
-        """Whether tokens `start` … `end` − 1 are a whole chunk that is worth keeping."""
-        is_whole = start % self._chunk == 0 and end - start == self._chunk
-        return is_whole and self._keys(sequence, end)[-1] not in self._chunks
-
-    def keep(self, sequence: Sequence, end: int, chunk: Chunk) -> None:
-        """Keep the chunk that ends before position `end` of the sequence's context."""
-        if chunk.halves.nbytes > self._most_bytes:
+    def keep(self, sequence: Sequence, plan: StepPlan, use: RowUse, names: Rows[str]) -> None:
+        """Keep a copy of what `plan` computed for `sequence`, if it was a whole chunk."""
+        is_whole = plan.start % self._chunk == 0 and plan.end - plan.start == self._chunk
+        if not (self._most_bytes and plan.is_prefill and is_whole):
             return
-        self._chunks[self._keys(sequence, end)[-1]] = chunk
-        self.size_bytes += chunk.halves.nbytes
+        key = self._keys(sequence, plan.end)[-1]
+        if key in self._chunks:
+            return
+        halves = self._arena.copy_out(sequence.row, plan.start, plan.end)
+        experts = frozenset(ref.name for ref in sequence.order.allowed)
+        self._chunks[key] = Chunk(halves, use, tuple(names), experts)
+        self.size_bytes += halves.nbytes
         while self.size_bytes > self._most_bytes:
             self._give_up(next(iter(self._chunks)))
 
