@@ -16,7 +16,7 @@ from governance.models import ApiKey, ApprovalRequest, ConsentRecord, Duty, Lice
 from governance.policy.decide import decide
 from governance.policy.types import Ask
 from governance.services import decisions, documents, duties, holds, licences, snapshots, statements
-from governance.vocabulary import Purpose, Use
+from governance.vocabulary import BuildState, ConsumerStatus, OwnerStatus, Purpose, Use
 from tests import factories
 from tests.guards.test_views_are_gated import ALL
 
@@ -58,6 +58,10 @@ PATHS = {
         "/legal/approvals/absence/",
         "/legal/approvals/ask/key/",
         "/legal/approvals/ask/waiver/{revision}/",
+        "/legal/approvals/ask/export/3/",
+        "/legal/approvals/ask/promotion/{assembled}/",
+        "/legal/approvals/ask/owner/cedar/",
+        "/legal/approvals/ask/consumer/nova/",
         "/legal/licences/plays-texts-v1/",
         "/legal/licences/{file}/terms/",
         "/legal/experts/code/",
@@ -102,6 +106,7 @@ PATHS = {
         "/engineer/runs/",
         "/engineer/builds/",
         "/engineer/builds/1/",
+        "/engineer/builds/3/",
         "/engineer/runners/",
         "/engineer/audits/",
     ),
@@ -154,7 +159,10 @@ def tell_more(story) -> dict[str, object]:
     )  # fmt: skip
     duties.open_due(at=now)
     statement = statements.issue(cast.alder, month=then.date().replace(day=1), by=None, at=now)
+    factories.owner(slug="cedar", status=OwnerStatus.PROSPECT)
+    factories.consumer(slug="nova", status=ConsumerStatus.PROSPECT)
     return {
+        "assembled": factories.build(number=700, state=BuildState.ASSEMBLED).number,
         "withdrawal": story.withdrawal.pk,
         "revision": story.audited.pk,
         "request": ApprovalRequest.objects.get(subject_id=story.waiting_licence.pk).pk,

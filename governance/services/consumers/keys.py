@@ -59,7 +59,7 @@ def issue_key(
     named, called = _purposes(purposes), _scopes(scopes)
     if consumer.status != ConsumerStatus.ACTIVE:
         raise UnlawfulMove(
-            f"expected an active consumer, found {consumer} {consumer.status}. Resume it first."
+            f"expected an active consumer, found {consumer} {consumer.status}. Make it active."
         )
     if expires_at is not None and expires_at <= at:
         raise InvalidTerms(

@@ -26,6 +26,7 @@ PAGES = {
     "/legal/approvals/routes/licence/": LEGAL,
     "/legal/approvals/absence/": LEGAL + ENGINEER,
     "/legal/approvals/ask/key/": LEGAL,
+    "/legal/approvals/ask/export/3/": LEGAL + ENGINEER,
     "/legal/due/": LEGAL,
     "/legal/log/": LEGAL + AUDITOR,
     "/owner/": (*ALDER, "bela"),
