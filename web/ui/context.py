@@ -66,6 +66,7 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Certificates", "owner:certificates"),
     ),
 }
+_HOME: Final = "legal:home"
 _FOR_ALL: Final = (("API docs", "api-docs"),)
 IN_THE_BAR: Final = 7
 """So many entries stand in the header; the others are one step away, under “More”."""
@@ -106,8 +107,11 @@ def first_page(roles: Sequence[Role]) -> str | None:
 def _visible(roles: Sequence[Role], path: str) -> Iterator[NavItem]:
     entries = dict.fromkeys(entry for role in roles for entry in _ITEMS[role])
     found = [(label, reverse(route)) for label, route in (*entries, *_FOR_ALL)]
-    # One room's front page may be a prefix of the others: the longest match is where we are.
-    here = max((url for _, url in found if path.startswith(url)), key=len, default=None)
+    # One room's list may be a prefix of the others: the longest match is where we are. A home
+    # page has nothing below it.
+    home = reverse(_HOME)
+    above = (url for _, url in found if path.startswith(url) and (url != home or path == home))
+    here = max(above, key=len, default=None)
     for label, url in found:
         yield NavItem(label, url, is_current=url == here)
 
