@@ -54,6 +54,8 @@ def test_no_token_too_many_with_eight_processes_racing_and_killed(licence, whole
             if not is_spending(running[place], books):
                 assert any(process.poll() is None for process in running), "killed too few"
                 continue
+            if killed % 2:  # each second one dies in mid-answer for certain
+                stop_in_mid_answer(running[place])
             running[place].send_signal(signal.SIGKILL)
             running[place].wait()
             killed += 1
@@ -78,6 +80,17 @@ def test_no_token_too_many_with_eight_processes_racing_and_killed(licence, whole
     assert UsageRecord.objects.count() <= 400
     assert released > MAX_TOKENS / 4, "the race was about something"
     assert UsageRecord.objects.filter(finish_reason=usage.LOST).exists(), "a death in mid-answer"
+
+
+def stop_in_mid_answer(process):
+    """Stop it where it has promised tokens to an answer that is not closed; or it has ended."""
+    opened = UsageRecord.objects.filter(closed_at=None, incarnation__stats__pid=process.pid)
+    while process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        if opened.exists():
+            return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.005)
 
 
 def reap(alive):
