@@ -55,6 +55,7 @@ VERBS = (
     Verb("licences show", "GET", "licences/{reference}", "One licence with all its terms."),
     Verb("licences words", "GET", "licences/{reference}/words", "A licence in plain words."),
     Verb("licences versions", "GET", "licences/{reference}/versions", "Its chain.", _OF_LICENCE),
+    Verb("licences what-if", "GET", "licences/{reference}/what-if", "What it would change: days=…"),
     Verb("licences request", "POST", "licences", "Ask for one: corpus=… uses=… purposes=… …"),
     Verb("licences approve", "POST", "licences/{reference}/approve", "Sign another's request."),
     Verb("licences reject", "POST", "licences/{reference}/reject", "Reject one: note=…"),

@@ -29,7 +29,7 @@ from governance.policy.compiler import compile_snapshot
 from governance.policy.decide import decide
 from governance.policy.types import Ask, Decision, Denied, Gap, Grant, Snapshot, Standing, Stop
 from governance.services import snapshots, terms
-from governance.vocabulary import BuildState, Instrument, Purpose, Role
+from governance.vocabulary import BuildState, Instrument, LicenceState, Purpose, Role
 
 NEWEST: Final = 100_000
 """At most so many recorded decisions are replayed, the newest of the period."""
@@ -74,6 +74,12 @@ class Removed:
 
 
 Change = Proposed | Ended | Removed
+
+
+def deciding(licence: Licence) -> Change:
+    """The change a licence stands for: one in policy as if it were not, any other as if it were."""
+    is_granted = licence.state == LicenceState.APPROVED
+    return Removed(licence.reference) if is_granted else Proposed.of(licence)
 
 
 @dataclass(frozen=True)

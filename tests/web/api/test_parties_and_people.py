@@ -221,3 +221,26 @@ def test_one_says_how_to_be_told(by, story):
     assert answer.json() == {"mail": "daily", "never_mailed": []}
     assert NoticePreference.objects.get(account=story.cast.ada).mail == "daily"
     refusal(post(by("ada"), "notices/preferences", {"mail": "hourly"}), 400)
+
+
+# ── Evidence ─────────────────────────────────────────────────────────────────────────────────────
+def test_an_owners_history_tells_each_change_newest_first(by):
+    assert patch(by("cato"), "owners/alder-press", contact_name="Iris Blom").status_code == 200
+    told = by("cato").get(f"{API}/owners/alder-press/history").json()["results"]
+    assert {one["reason"] for one in told} >= {"registered"}
+    [edit] = [one for one in told if one["changed"] == ["contact_name"]]
+    assert (edit["facts"]["contact_name"], edit["actor"]) == ("Iris Blom", "Cato")
+    assert [one["at"] for one in told] == sorted((one["at"] for one in told), reverse=True)
+    assert by("ada").get(f"{API}/owners/alder-press/history").status_code == 404
+
+
+def test_the_log_is_checked_over_rest_by_law_and_auditors(by):
+    assert by("aude").get("/api/v1/log/verification").json()["is_sound"] is True
+    assert by("ada").get("/api/v1/log/verification").status_code == 404
+
+
+def test_a_consent_reads_as_linked_data(by):
+    record = by("ada").get("/api/v1/consents").json()["results"][0]
+    told = by("ada").get(f"/api/v1/consents/{record['id']}/linked-data").json()
+    assert "@context" in told
+    assert by("bela").get(f"/api/v1/consents/{record['id']}/linked-data").status_code == 404

@@ -133,3 +133,13 @@ def test_rest_tells_why_an_ask_could_not_use_an_expert(by, permitted):
     assert by("edda").get("/api/v1/decisions/why", asked).status_code == 404
     early = by("aude").get("/api/v1/decisions/why", asked | {"at": "2001-01-01T00:00:00Z"})
     assert early.status_code in (400, 422)
+
+
+def test_rest_says_what_taking_a_licence_away_would_change(by, permitted, story):
+    address = f"/api/v1/licences/{story.licence('code').reference}/what-if"
+    told = by("cato").get(address, {"days": 7}).json()
+    assert (told["requests"], told["changed"]) == (1, 1)
+    assert {"expert": "code", "gained": 0, "lost": 1} in told["experts"]
+    assert "days" in by("cato").get(address, {"days": 91}).json()["fields"]
+    for name in ("edda", "aude", "ada", "mallory"):
+        assert by(name).get(address).status_code == 404

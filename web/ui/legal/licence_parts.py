@@ -201,13 +201,10 @@ def what_if_page(request: HttpRequest, reference: str) -> HttpResponse:
     asked = request.GET.get("days", "")
     days = int(asked) if asked.isdecimal() and int(asked) in WHAT_IF_DAYS else 30
     is_granted = licence.state == LicenceState.APPROVED
-    change: whatif.Change = (
-        whatif.Removed(licence.reference) if is_granted else whatif.Proposed.of(licence)
-    )
     effect, refusal = None, ""
     try:
         effect = whatif.effect(
-            change,
+            whatif.deciding(licence),
             since=now - timedelta(days=days),
             until=now,
             by=access.staff(request, Role.LEGAL),
