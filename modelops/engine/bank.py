@@ -179,7 +179,7 @@ class ExpertBank:
             self._clear(resident)
         del leaving, resident
         if self._layout is Layout.PACKED:
-            _return_heap()
+            return_heap()
         return freed
 
     def refs(self) -> frozenset[ExpertRef]:
@@ -302,8 +302,9 @@ def load_verified(store: Store, weights_digest: str) -> dict[str, torch.Tensor]:
     return names.load(path)
 
 
-def _return_heap() -> None:
-    # The C library keeps freed pages for itself; a dropped expert's must leave the process.
+def return_heap() -> None:
+    """Give pages the C library keeps for itself back to the system: a dropped expert's must leave
+    the process."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
