@@ -22,7 +22,7 @@ tour: $(VENV)/.installed-embedded ## Tell the whole story against the running de
 	@$(BIN)/reclaim tour $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run all tests this machine can (ARGS='-k name' narrows)
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 nightly: $(VENV)/.installed-dev ## A million random policy decisions against a second evaluator, ten thousand against Cedar
 	@mkdir -p .reclaim/bench
