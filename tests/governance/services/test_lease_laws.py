@@ -248,7 +248,7 @@ def test_the_laws_hold_whatever_happens():
 
 @pytest.mark.slow
 def test_the_laws_hold_for_longer():
-    tried(LeaseLaws, 150, steps=50)
+    tried(LeaseLaws, 80, steps=50)
 
 
 def test_mutant_early_ack_breaks_them():
