@@ -31,24 +31,10 @@ def record(
         InvalidTerms: a contract without a licence, or another basis without words why it holds.
         NotCovered: the licence is of another corpus or not approved.
     """
-    if lawful_basis == LawfulBasis.CONTRACT and licence is None:
-        raise InvalidTerms(
-            "expected the licence that is the contract, found none. Name it.",
-            fields={"licence": "Name the licence."},
-        )
-    if lawful_basis != LawfulBasis.CONTRACT and not justification.strip():
-        raise InvalidTerms(
-            f"expected words for why {lawful_basis} holds, found none. Say why.",
-            fields={"justification": "Say why this basis holds."},
-        )
-    if licence is not None and (
-        licence.corpus_id != expert.corpus_id or licence.state != LicenceState.APPROVED
-    ):
-        raise NotCovered(
-            f"expected an approved licence of {expert.corpus}, found {licence}. Name another."
-        )
+    justification = justification.strip()
+    _check_basis(expert, lawful_basis, licence, justification)
     standing = current(expert).get(activity)
-    told = (lawful_basis, licence.pk if licence else None, justification.strip())
+    told = (lawful_basis, licence.pk if licence else None, justification)
     if standing is not None and told == (
         standing.lawful_basis, standing.licence_id, standing.justification
     ):  # fmt: skip
@@ -58,7 +44,7 @@ def record(
         activity=activity,
         lawful_basis=lawful_basis,
         licence=licence,
-        justification=justification.strip(),
+        justification=justification,
         recorded_by=by,
         recorded_at=at,
     )
@@ -74,6 +60,27 @@ def record(
         },
     )
     return row
+
+
+def _check_basis(
+    expert: Expert, lawful_basis: LawfulBasis, licence: Licence | None, justification: str
+) -> None:
+    if lawful_basis == LawfulBasis.CONTRACT and licence is None:
+        raise InvalidTerms(
+            "expected the licence that is the contract, found none. Name it.",
+            fields={"licence": "Name the licence."},
+        )
+    if lawful_basis != LawfulBasis.CONTRACT and not justification:
+        raise InvalidTerms(
+            f"expected words for why {lawful_basis} holds, found none. Say why.",
+            fields={"justification": "Say why this basis holds."},
+        )
+    if licence is not None and (
+        licence.corpus_id != expert.corpus_id or licence.state != LicenceState.APPROVED
+    ):
+        raise NotCovered(
+            f"expected an approved licence of {expert.corpus}, found {licence}. Name another."
+        )
 
 
 def current(expert: Expert) -> dict[Use, ProcessingActivity]:
