@@ -84,6 +84,8 @@ class GenerationOrder:
     With `on_withdrawal` recompute, an answer that loses an expert goes on without it: what it
     remembers is wiped and computed again from the prompt and the words already handed over. Those
     words stay, and the expert had a part in them: only for licences that allow it.
+
+    With `trace_routing` each token of the answer comes with what each expert had a part in it.
     """
 
     order_id: str
@@ -99,6 +101,7 @@ class GenerationOrder:
     score_prompt: bool = False
     ask: Mapping[str, Any] = field(default_factory=dict)
     on_withdrawal: OnWithdrawal = OnWithdrawal.ABORT
+    trace_routing: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,10 @@ class Delta:
 
     `scored` are the prompt's tokens, once, where the order asked for them; `chosen` those behind
     `token_ids`, where it asked for `top_logprobs`. `recomputed_without` names the experts that
-    were withdrawn and have no part in anything that follows.
+    were withdrawn and have no part in anything that follows. `routing` says, where the order asked
+    for it, for each of `token_ids` the share of each expert by name, `public` included, in the
+    routing mass of the one position that token was computed at: over all layers, 1 in all. Who had
+    no place there is not named.
     """
 
     order_id: str
@@ -131,6 +137,7 @@ class Delta:
     scored: tuple[ScoredToken, ...] = ()
     chosen: tuple[ScoredToken, ...] = ()
     recomputed_without: tuple[str, ...] = ()
+    routing: tuple[Mapping[str, float], ...] = ()
 
 
 class FinishReason(StrEnum):
@@ -300,7 +307,7 @@ def _value(name: str, value: Any) -> Any:
         return RefusalReason(value)
     if name == "on_withdrawal":
         return OnWithdrawal(value)
-    if name in ("token_ids", "stop", "recomputed_without"):
+    if name in ("token_ids", "stop", "recomputed_without", "routing"):
         return tuple(value)
     if name == "logit_bias":
         return tuple((token_id, bias) for token_id, bias in value)

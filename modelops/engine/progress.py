@@ -38,6 +38,8 @@ class Progress:
         if sequence.order.sampling.max_tokens == 0:
             return Delta(sequence.order_id, "", (), scored), sequence.done(FinishReason.LENGTH)
         self._keep_likelihood(sequence, outcome, index)
+        if sequence.order.trace_routing:
+            sequence.unsent_routing.append(routing_shares(outcome.uses[index], names))
         return self._take(sequence, outcome.token_ids[index], scored)
 
     def _take(
@@ -62,7 +64,8 @@ class Progress:
             return None, None
         ids, sequence.unsent_ids = tuple(sequence.unsent_ids), []
         chosen, sequence.unsent_chosen = tuple(sequence.unsent_chosen), []
-        return Delta(sequence.order_id, text, ids, scored, chosen), done
+        routing, sequence.unsent_routing = tuple(sequence.unsent_routing), []
+        return Delta(sequence.order_id, text, ids, scored, chosen, routing=routing), done
 
     def _keep_scores(self, sequence: Sequence, plan: StepPlan, scores: Rows[float]) -> None:
         if not sequence.order.score_prompt:
@@ -93,3 +96,9 @@ def count_use(sequence: Sequence, use: RowUse, names: Rows[str]) -> None:
         if routed:
             sequence.routed[name] = sequence.routed.get(name, 0) + routed
             sequence.mass[name] = sequence.mass.get(name, 0.0) + mass
+
+
+def routing_shares(use: RowUse, names: Rows[str]) -> dict[str, float]:
+    """What part each expert that had a place at a row's last token had in it; 1 in all."""
+    total = sum(use.last)
+    return {name: mass / total for name, mass in zip(names, use.last, strict=True) if mass}

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -30,10 +29,12 @@ class StepAbandoned(Exception):  # not an error: the step is run again with what
 
 @dataclass(frozen=True)
 class RowUse:
-    """What one row used in one step, by lane, over all layers."""
+    """What one row used in one step, by lane, over all layers; `last` is the mass of its last
+    token alone."""
 
     routed: tuple[int, ...]
     mass: tuple[float, ...]
+    last: tuple[float, ...]
 
 
 class Places:
@@ -154,16 +155,18 @@ class StepRouting:
             )
         cells = torch.cat([places.cells_P for places, _ in self._choices])
         weights = torch.cat([weights_P for _, weights_P in self._choices]).double()
-        routed_BE = self._by_row(torch.bincount(cells, minlength=self.B * self.S * self.E))
-        mass_BE = self._by_row(torch.bincount(cells, weights, minlength=self.B * self.S * self.E))
+        routed_BSE = self._by_row(torch.bincount(cells, minlength=self.B * self.S * self.E))
+        mass_BSE = self._by_row(torch.bincount(cells, weights, minlength=self.B * self.S * self.E))
+        routed_BE, mass_BE = routed_BSE.sum(dim=1).tolist(), mass_BSE.sum(dim=1).tolist()
+        last_BE = mass_BE if self.S == 1 else mass_BSE[:, -1].tolist()
         for allowed, routed in zip(self._lanes, routed_BE, strict=True):
             if any(n and lane not in allowed for lane, n in enumerate(routed)):
                 raise RoutingGuardError(
                     "expected no token at an expert its request is not allowed, found one; "
                     "stop this engine: its router is wrong"
                 )
-        rows = zip(routed_BE, mass_BE, strict=True)
-        return [RowUse(tuple(routed), tuple(mass)) for routed, mass in rows]
+        rows = zip(routed_BE, mass_BE, last_BE, strict=True)
+        return [RowUse(*map(tuple, row)) for row in rows]
 
     def _known_places(self, top_k: Sequence[int]) -> Places | None:
         if any(k < len(row) for k, row in zip(top_k, self._lanes, strict=True)):
@@ -179,9 +182,8 @@ class StepRouting:
             chosen.append(sorted(best[:k]))
         return chosen
 
-    def _by_row(self, counts: torch.Tensor) -> list[list[Any]]:
-        found: list[list[Any]] = counts.view(self.B, self.S, self.E).sum(dim=1).tolist()
-        return found
+    def _by_row(self, counts: torch.Tensor) -> torch.Tensor:
+        return counts.view(self.B, self.S, self.E)
 
 
 class StepDesk:

@@ -67,6 +67,7 @@ class Sequence:
     unsent_ids: list[int] = field(default_factory=list)
     scored: list[ScoredToken] = field(default_factory=list)
     unsent_chosen: list[ScoredToken] = field(default_factory=list)
+    unsent_routing: list[dict[str, float]] = field(default_factory=list)
     routed: dict[str, int] = field(default_factory=dict)
     mass: dict[str, float] = field(default_factory=dict)
     sent_text: str = ""
@@ -125,7 +126,7 @@ class Sequence:
             score_prompt=self.order.score_prompt and not is_scored,
         )
         self.output_ids = self.sent_output()
-        self.unsent_ids, self.unsent_chosen, self.scored = [], [], []
+        self.unsent_ids, self.unsent_chosen, self.unsent_routing, self.scored = [], [], [], []
         self.text = TextStream(self.order.sampling.stop)
         self.context_ids = (*self.prompt_ids, *sent_ids)
         self.computed, self.generations, self.losing = 0, None, None

@@ -19,10 +19,13 @@ SAMPLING = Sampling(
 )
 ORDER = GenerationOrder(
     "order", "decision", 7, "b" * 64, "a" * 64, (ExpertRef("alder", "c" * 64),), 2,
-    prompt="漢", sampling=SAMPLING, ask={"purpose": "search"},
+    prompt="漢", sampling=SAMPLING, ask={"purpose": "search"}, trace_routing=True,
 )  # fmt: skip
 TOP = ScoredToken(3, "x", 1, -0.5)
-DELTA = Delta("order", "xy", (3,), (TOP,), (ScoredToken(3, "x", 1, -0.5, (TOP, TOP)),))
+DELTA = Delta(
+    "order", "xy", (3,), (TOP,), (ScoredToken(3, "x", 1, -0.5, (TOP, TOP)),),
+    routing=({"public": 0.25, "alder": 0.75},),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("message", [ORDER, DELTA])

@@ -62,7 +62,7 @@ def test_the_healthy_router_passes_what_the_mutants_must_fail(tiny, tmp_path):
 
 
 def without_count(step, _layers):
-    return [routing.RowUse((0,) * step.E, (0.0,) * step.E)] * step.B
+    return [routing.RowUse((0,) * step.E, (0.0,) * step.E, (0.0,) * step.E)] * step.B
 
 
 def test_nan_weights_catch_a_router_that_runs_banned_experts_with_weight_zero(tiny, tmp_path):

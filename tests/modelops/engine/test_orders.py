@@ -216,6 +216,43 @@ def test_the_tally_counts_what_the_router_did(rig):
     assert math.isclose(sum(tally.mass.values()), places, rel_tol=1e-5)
 
 
+def routing_of(rig, order):
+    return [parts for m in rig.heard[order] if isinstance(m, Delta) for parts in m.routing]
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+def test_the_routing_of_each_token_is_what_the_tally_adds_up(rig, top_k):
+    names = EXPERT_NAMES[:2]
+    settings = Sampling(max_tokens=20, seed=5, stop=("zzzz",))  # words are held back for a while
+    order = rig.ask(names, top_k=top_k, sampling=settings, trace_routing=True)
+    first = rig.ask(names, top_k=top_k, sampling=replace(settings, max_tokens=1))
+    rig.run()
+    deltas = [m for m in rig.heard[order] if isinstance(m, Delta)]
+    assert all(len(delta.routing) == len(delta.token_ids) for delta in deltas)
+    routing = routing_of(rig, order)
+    assert len(routing) == 20
+    assert all(sum(parts.values()) == pytest.approx(1) for parts in routing)
+    assert all(parts.keys() <= {"public", *names} for parts in routing)
+    assert all(len(parts) <= 2 * top_k for parts in routing)  # 2 layers
+    assert rig.tokens(first) == rig.tokens(order)[:1]
+    assert not routing_of(rig, first)
+    if top_k == 4:  # every lane taken: the mass of each of 2 layers is 1, so shares are its half
+        whole, prompt = rig.last(order).tally.mass, rig.last(first).tally.mass
+        for name in whole:
+            decoded = sum(parts[name] for parts in routing[1:]) * 2
+            assert decoded == pytest.approx(whole[name] - prompt[name], rel=1e-5)
+
+
+def test_the_routing_of_the_first_token_is_that_of_the_prompts_last(rig, tiny):
+    by_token = make_rig(tiny, prefill_chunk=1)
+    asked = [each.ask(EXPERT_NAMES, trace_routing=True) for each in (rig, by_token)]
+    rig.run()
+    by_token.run()
+    whole, single = (routing_of(*pair) for pair in zip((rig, by_token), asked, strict=True))
+    for parts, alone in zip(whole, single, strict=True):
+        assert parts == pytest.approx(alone, rel=1e-4)
+
+
 def test_cancelling_ends_waiting_and_running_streams_once(tiny):
     rig = make_rig(tiny, max_rows=1)
     running, waiting = rig.ask(()), rig.ask(())

@@ -207,12 +207,16 @@ def test_words_held_back_are_not_handed_over_after_a_withdrawal(tiny):
     text = probe.text(plain)
     # Everything could be the beginning of this stop string for a while, and never is one.
     stop = text[4:40] + "!"
-    rig, order, _, _ = recomputing(tiny, sampling=replace(LONG, stop=(stop,)))
+    held = replace(LONG, stop=(stop,))
+    rig, order, _, _ = recomputing(tiny, sampling=held, trace_routing=True)
     before = rig.text(order)
     assert before == text[: len(before)] == text[:4]
     rig.run()
     (at,) = [n for n, m in enumerate(rig.heard[order]) if getattr(m, "recomputed_without", ())]
     assert "".join(m.text for m in rig.heard[order][:at]) == before
+    deltas = rig.heard[order][:-1]
+    assert all(len(delta.routing) == len(delta.token_ids) for delta in deltas)
+    assert not any(BIRCH in parts for delta in deltas[at:] for parts in delta.routing)
     assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
 
 
