@@ -17,6 +17,7 @@ from governance.models import (
 )
 from governance.services import snapshots
 from governance.vocabulary import Instrument, LicenceState, RevisionState
+from tests import factories
 
 TERMS = {
     "corpus": "plays-texts",
@@ -58,6 +59,15 @@ def test_bad_input_is_shown_at_its_field(by, asked, field):
     assert answer.status_code == 422
     assert list(errors_of(answer)) == [field]
     assert f'id="id_{field}_error"' in text_of(answer)
+
+
+@pytest.mark.parametrize("asks_for_it", [True, False])
+def test_the_way_to_a_licence_asks_for_a_countersignature_only_where_the_licence_does(
+    by, asks_for_it
+):
+    licence = factories.licence(needs_countersignature=asks_for_it)
+    last = by("cato").get(f"/legal/owners/{licence.corpus.owner.slug}/").context["stages"][-1]
+    assert last.is_done is not asks_for_it
 
 
 def test_an_owner_is_found_by_part_of_its_name(by):

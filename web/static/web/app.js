@@ -113,9 +113,10 @@ function showTheme() {
   }
 }
 
-// Instants in the reader's own zone; the server's UTC stays in the title.
-const withTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const dateOnly = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+// Instants in the reader's own zone, in the page's language; the server's UTC stays in the title.
+const language = document.documentElement.lang;
+const withTime = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+const dateOnly = new Intl.DateTimeFormat(language, { dateStyle: "medium" });
 
 function localise(root) {
   for (const time of root.querySelectorAll("time.instant:not([data-local])")) {

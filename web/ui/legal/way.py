@@ -72,10 +72,12 @@ def _read_once(owner: DataOwner) -> Mapping[str, Any]:
         corpus=Subquery(Corpus.objects.filter(**of_owner).values("slug")[:1]),
         licence=Subquery(licence.values("reference")[:1]),
         licence_state=Subquery(licence.values("state")[:1]),
+        must_be_signed=Subquery(licence.values("needs_countersignature")[:1]),
         signed_at=Subquery(licence.values("countersignature__signed_at")[:1]),
     )
     return found.values(
-        "has_signer", "invited", "corpus", "licence", "licence_state", "signed_at"
+        *("has_signer", "invited", "corpus", "licence", "licence_state"),
+        *("must_be_signed", "signed_at"),
     ).get()
 
 
@@ -91,6 +93,8 @@ def _of(owner: DataOwner) -> list[Stage]:
     url = reverse("legal:licence", args=[licence]) if licence else ""
     ask = reverse("legal:licence-request") + f"?corpus={found['corpus'] or ''}"
     invited = f"{found['invited']} has a link by mail and has not used it yet."
+    is_approved = found["licence_state"] == LicenceState.APPROVED
+    is_spared = is_approved and not found["must_be_signed"]
     return [
         Stage(
             _LATER[0], found["has_signer"] or bool(found["invited"]),
@@ -108,12 +112,13 @@ def _of(owner: DataOwner) -> list[Stage]:
             ask, "Request a licence",
         ),
         Stage(
-            _LATER[3], found["licence_state"] == LicenceState.APPROVED,
+            _LATER[3], is_approved,
             "Somebody else than its requester decides.", url, "See the licence",
         ),
         Stage(
-            _LATER[4], found["signed_at"] is not None, "On its own page, “My licences”.",
-            url, "See the licence",
+            _LATER[4], is_spared or found["signed_at"] is not None,
+            "On its own page, “My licences”.", url, "See the licence",
+            told="This licence does not ask for it." if is_spared else "",
         ),
     ]  # fmt: skip
 
