@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -200,6 +200,7 @@ class RefusalReason(StrEnum):
     OVERLOADED = "overloaded"
     USAGE_UNRECORDED = "usage_unrecorded"
     BAD_ORDER = "bad_order"
+    ENDING = "runner_ending"
 
 
 @dataclass(frozen=True)
@@ -262,13 +263,14 @@ _KINDS: dict[str, type[Any]] = {
     "done": Done,
     "refused": Refused,
 }
+_KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
+# Made once: this runs for every token of every answer. `vars` for the dataclasses inside.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=vars).encode
 
 
 def to_wire(message: Message) -> bytes:
     """`message` as one line of JSON, newline included."""
-    kind = next(name for name, cls in _KINDS.items() if isinstance(message, cls))
-    fields = {"kind": kind, **dataclasses.asdict(message)}
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    return _encode({"kind": _KIND_OF[type(message)], **vars(message)}).encode() + b"\n"
 
 
 def from_wire(line: bytes) -> Message:
@@ -287,28 +289,34 @@ def from_wire(line: bytes) -> Message:
 
 
 def _build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
-    known = {f.name for f in dataclasses.fields(cls)}
-    return cls(**{name: _value(name, value) for name, value in fields.items() if name in known})
+    known = _READERS[cls]
+    return cls(**{name: known[name](value) for name, value in fields.items() if name in known})
 
 
-def _value(name: str, value: Any) -> Any:
-    nested: dict[str, Any] = {"sampling": Sampling, "tally": Tally}
-    rows: dict[str, Any] = {"allowed": ExpertRef, "turns": Turn}
-    rows |= dict.fromkeys(("scored", "chosen", "top"), ScoredToken)
-    if name in nested:
-        return _build(nested[name], value)
-    if name in rows:
-        return tuple(_build(rows[name], row) for row in value)
-    if name == "finish_reason":
-        return FinishReason(value)
-    if name == "cause":
-        return EndCause(value)
-    if name == "reason":
-        return RefusalReason(value)
-    if name == "on_withdrawal":
-        return OnWithdrawal(value)
-    if name in ("token_ids", "stop", "recomputed_without", "routing"):
-        return tuple(value)
-    if name == "logit_bias":
-        return tuple((token_id, bias) for token_id, bias in value)
+def _rows_of(cls: type[Any]) -> Callable[[Any], Any]:
+    return lambda rows: tuple([_build(cls, row) for row in rows]) if rows else ()
+
+
+def _as_it_is(value: Any) -> Any:
     return value
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "sampling": lambda value: _build(Sampling, value),
+    "tally": lambda value: _build(Tally, value),
+    "allowed": _rows_of(ExpertRef),
+    "turns": _rows_of(Turn),
+    **dict.fromkeys(("scored", "chosen", "top"), _rows_of(ScoredToken)),
+    "finish_reason": FinishReason,
+    "cause": EndCause,
+    "reason": RefusalReason,
+    "on_withdrawal": OnWithdrawal,
+    **dict.fromkeys(("token_ids", "stop", "recomputed_without", "routing"), tuple),
+    "logit_bias": lambda value: tuple((token_id, bias) for token_id, bias in value),
+}
+"""How the fields are read that are not what JSON makes of them."""
+
+_READERS = {
+    cls: {one.name: _READ.get(one.name, _as_it_is) for one in dataclasses.fields(cls)}
+    for cls in (*_KINDS.values(), Sampling, Tally, ExpertRef, Turn, ScoredToken)
+}
