@@ -72,12 +72,13 @@ _CONSUMER_MOVES = {
 
 
 class KeyScope(Labelled):
-    """An endpoint of the gateway that a key may call."""
+    """An endpoint of the gateway that a key may call; the playground is a page of our staff."""
 
     MODELS = "models"
     CHAT = "chat"
     COMPLETIONS = "completions"
     RECEIPTS = "receipts"
+    PLAYGROUND = "playground"
 
 
 class RecipientClass(Labelled):

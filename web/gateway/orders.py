@@ -193,6 +193,7 @@ def _order(
             stop=choice.stop,
         ),
         score_prompt=asked.wants_scores,
+        trace_routing=asked.trace_routing,
         ask=ask_on_the_wire(
             consumer=ask.consumer,
             purpose=ask.purpose,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -40,6 +41,15 @@ port = RunnerPort(settings.RECLAIM_RUNNER_URL)
 limits = quotas.Limits()
 
 
+@dataclass(frozen=True)
+class Caller:
+    """On whose key a request comes, and by which way; `person` is who asked, where we know one."""
+
+    api_key: ApiKey
+    path: str
+    person: str = ""
+
+
 @csrf_exempt
 @require_POST
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
@@ -61,7 +71,7 @@ async def models(request: HttpRequest, name: str = "") -> HttpResponseBase:
     try:
         api_key = await _authenticated(request)
         orders.check_scope(api_key, KeyScope.MODELS)
-        snapshot = await _policy(request)
+        snapshot = await policy(_known_epoch(request))
     except GatewayError as error:
         return error.response()
     listed = [_described(served, api_key, snapshot) for served in orders.served_names(snapshot)]
@@ -84,7 +94,8 @@ async def _answer(
         orders.check_scope(api_key, scope)
         asked = parse(_body(request))
         ask = orders.ask_for(api_key, asked)
-        admitted, first, rest = await _begun(request, api_key, asked, ask)
+        caller = Caller(api_key, "gateway/chat" if asked.is_chat else "gateway/completion")
+        admitted, first, rest = await begun(caller, asked, ask, _known_epoch(request))
         answer = Answer(admitted, asked.is_chat)
         if asked.wants_stream:
             response: HttpResponseBase = StreamingHttpResponse(
@@ -100,31 +111,33 @@ async def _answer(
     return response
 
 
-async def _begun(
-    request: HttpRequest, api_key: ApiKey, asked: wire.Asked, ask: Ask
+async def begun(
+    caller: Caller, asked: wire.Asked, ask: Ask, min_policy_epoch: int = 0
 ) -> tuple[Admitted, Delta | Done, AsyncIterator[Delta | Done]]:
-    """Decide and wait for the runner's first word; decide anew once if it knows newer policy."""
-    min_policy_epoch = 0
+    """Decide and wait for the runner's first word; decide anew once if it knows newer policy.
+
+    Raises:
+        GatewayError: denied, not on record, or no runner answers.
+    """
     for is_last in (False, True):
-        snapshot = await _policy(request, min_policy_epoch)
-        admitted = await _admitted(api_key, asked, ask, snapshot)
+        snapshot = await policy(min_policy_epoch)
+        admitted = await _admitted(caller, asked, ask, snapshot)
         pieces = stream.Passage(port, feed, admitted, ask).pieces()
         try:
             return admitted, await anext(pieces), pieces
         except stream.RetryDecision as retry:
             if is_last:
                 raise stream.refused_for_good(retry.refused) from retry
-            min_policy_epoch = snapshot.policy_epoch
+            min_policy_epoch = max(min_policy_epoch, snapshot.policy_epoch)
     raise AssertionError("unreachable: the second try returns or raises")
 
 
-async def _admitted(api_key: ApiKey, asked: wire.Asked, ask: Ask, snapshot: Snapshot) -> Admitted:
+async def _admitted(caller: Caller, asked: wire.Asked, ask: Ask, snapshot: Snapshot) -> Admitted:
     """The decision and its record; without a record there is no permission."""
     orders.check_model(asked, snapshot)
     decision_id = uuid.uuid4()
-    path = "gateway/chat" if asked.is_chat else "gateway/completion"
     try:
-        decision = await in_database(_decided, api_key, ask, snapshot, decision_id, path)
+        decision = await in_database(_decided, caller, ask, snapshot, decision_id)
     except (DatabaseError, psycopg.Error) as error:
         raise unavailable(
             "decision_unrecorded", "The decision could not be recorded, so nothing was generated."
@@ -132,23 +145,25 @@ async def _admitted(api_key: ApiKey, asked: wire.Asked, ask: Ask, snapshot: Snap
     return orders.admit(asked, ask, snapshot, decision, decision_id=decision_id)
 
 
-def _decided(
-    api_key: ApiKey, ask: Ask, snapshot: Snapshot, decision_id: uuid.UUID, path: str
-) -> Decision:
+def _decided(caller: Caller, ask: Ask, snapshot: Snapshot, decision_id: uuid.UUID) -> Decision:
     at, begun_ns = timezone.now(), time.perf_counter_ns()
     exhausted: frozenset[str] = frozenset()
     if limited := limits.of(snapshot):
         covered = {one for found in covering(snapshot, ask, at).values() for one in found}
         exhausted = quotas.used_up(limited & covered, at=at)
     decision = decide(snapshot, ask, at, exhausted=exhausted)
+    labels = {"gateway": settings.RECLAIM_LOG_ORIGIN, "version": version("reclaim")}
+    if caller.person:
+        labels["api_key"] = caller.api_key.prefix
     decisions.record(
         decision,
         decision_id=decision_id,
         ask=ask,
         snapshot=snapshot,
-        path=path,
-        requested_by=api_key.prefix,
-        labels={"gateway": settings.RECLAIM_LOG_ORIGIN, "version": version("reclaim")},
+        path=caller.path,
+        requested_by=caller.person or caller.api_key.prefix,
+        labels=labels,
+        masked=() if caller.person else (decisions.API_KEY,),
         at=at,
         exhausted=exhausted,
         metrics={"timer_decide_ns": time.perf_counter_ns() - begun_ns},
@@ -177,16 +192,25 @@ async def _authenticated(request: HttpRequest) -> ApiKey:
     return api_key
 
 
-async def _policy(request: HttpRequest, min_policy_epoch: int = 0) -> Snapshot:
-    """The newest policy; never one older than what the client says it has seen already."""
+def _known_epoch(request: HttpRequest) -> int:
+    """The policy epoch the client says it has seen already; it is never answered under an older."""
     asked_for = request.headers.get("X-Min-Policy-Epoch", "0")
     if not (asked_for.isascii() and asked_for.isdecimal() and len(asked_for) < 19):
         raise invalid(
             f"Expected a whole number in X-Min-Policy-Epoch, found {asked_for!r}.",
             param="X-Min-Policy-Epoch",
         )
+    return int(asked_for)
+
+
+async def policy(min_policy_epoch: int = 0) -> Snapshot:
+    """The newest policy.
+
+    Raises:
+        GatewayError: 503, it cannot be read or is older than `min_policy_epoch`.
+    """
     try:
-        return await feed.current(min_policy_epoch=max(min_policy_epoch, int(asked_for)))
+        return await feed.current(min_policy_epoch=min_policy_epoch)
     except StalePolicy as error:
         raise unavailable("policy_unreadable", error.message) from error
 

@@ -61,6 +61,8 @@ class Asked:
     purpose: str | None
     exclude: frozenset[str]
     require: frozenset[str]
+    trace_routing: bool = False
+    """What each expert had a part in, token by token: the playground's alone, no body asks it."""
 
 
 class _Message(serializers.Serializer[Any]):

@@ -6,8 +6,10 @@ from governance.services.consumers.keys import (
     issue_key,
     may_ask_for,
     may_call,
+    playground_keys,
     revoke_key,
     rotate_key,
+    take_playground_key,
 )
 from governance.services.consumers.register import FACTS, change, move, register
 
@@ -20,7 +22,9 @@ __all__ = [
     "may_ask_for",
     "may_call",
     "move",
+    "playground_keys",
     "register",
     "revoke_key",
     "rotate_key",
+    "take_playground_key",
 ]

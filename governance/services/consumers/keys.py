@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from governance import keys
 from governance.errors import InvalidTerms, UnlawfulMove
@@ -49,7 +50,7 @@ def issue_key(
     """Issue a key bound to purposes; a request may narrow them, never widen.
 
     Args:
-        scopes: endpoints of the gateway it may call; None means all of them.
+        scopes: endpoints of the gateway it may call; None means all but the playground.
 
     Raises:
         InvalidTerms: no purpose, an unknown purpose or scope, or an end that has passed.
@@ -166,21 +167,51 @@ def authenticate(secret: str, *, at: datetime) -> ApiKey | None:
         return None
     if api_key.revoked_at is not None or (api_key.expires_at and api_key.expires_at <= at):
         return None
-    if not api_key.last_used_at or (at - api_key.last_used_at) > timedelta(
-        seconds=LAST_USE_PRECISION_S
-    ):
-        ApiKey.objects.filter(pk=api_key.pk).update(last_used_at=at)
+    _note_use(api_key, at)
+    return api_key
+
+
+def playground_keys(*, at: datetime) -> QuerySet[ApiKey]:
+    """The keys our staff may ask on from the playground, by consumer: open, and issued for it."""
+    return (
+        ApiKey.objects.select_related("consumer")
+        .filter(
+            Q(expires_at=None) | Q(expires_at__gt=at),
+            scopes__contains=[KeyScope.PLAYGROUND.value],
+            revoked_at=None,
+            consumer__status=ConsumerStatus.ACTIVE,
+        )
+        .order_by("consumer__name", "issued_at")
+    )
+
+
+def take_playground_key(prefix: str, *, at: datetime) -> ApiKey | None:
+    """The key of the playground with this prefix, for one request; None if there is none at `at`.
+
+    Whoever calls this has checked that our staff asks: no secret is shown.
+    """
+    api_key = playground_keys(at=at).filter(prefix=prefix).first()
+    if api_key is not None:
+        _note_use(api_key, at)
     return api_key
 
 
 def may_call(api_key: ApiKey, scope: KeyScope) -> bool:
-    """Whether the key may call an endpoint of the gateway."""
-    return api_key.scopes is None or scope.value in api_key.scopes
+    """Whether the key may call an endpoint; our own staff's must be named to be one of "all"."""
+    if api_key.scopes is None:
+        return scope is not KeyScope.PLAYGROUND
+    return scope.value in api_key.scopes
 
 
 def may_ask_for(api_key: ApiKey, purpose: Purpose) -> bool:
     """Whether a request of this key may be for `purpose`: one of its purposes, or a part of one."""
     return any(purpose.is_part_of(Purpose(held)) for held in api_key.purposes)
+
+
+def _note_use(api_key: ApiKey, at: datetime) -> None:
+    since = at - timedelta(seconds=LAST_USE_PRECISION_S)
+    if not api_key.last_used_at or api_key.last_used_at < since:
+        ApiKey.objects.filter(pk=api_key.pk).update(last_used_at=at)
 
 
 def _opens(api_key: ApiKey | None, digest: str, at: datetime) -> bool:

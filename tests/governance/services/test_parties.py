@@ -17,7 +17,7 @@ from governance.services import (
     snapshots,
     withdrawals,
 )
-from governance.vocabulary import ExpertState, RevisionState, Role
+from governance.vocabulary import ConsumerStatus, ExpertState, KeyScope, RevisionState, Role
 from tests import cast as story
 from tests import factories
 from tests.factories import NOW, after
@@ -117,6 +117,29 @@ def test_last_use_is_noted_at_most_once_a_minute():
     assert ApiKey.objects.get().last_used_at == after(61)
     consumers.authenticate(key.secret, at=after(100))
     assert ApiKey.objects.get().last_used_at == after(61)
+
+
+def test_the_playground_takes_only_keys_that_are_open_and_issued_for_it():
+    own = issued(scopes=["playground"]).api_key
+    consumer = own.consumer
+    issued(scopes=["chat"])
+    issued(scopes=None)  # "all endpoints" is said by customers, and never means our staff's
+    for fields in (
+        {"consumer": consumer, "revoked_at": NOW},
+        {"consumer": consumer, "expires_at": after(1)},
+        {"consumer": factories.consumer(status=ConsumerStatus.SUSPENDED)},
+    ):
+        factories.api_key(scopes=["playground"], **fields)
+    assert list(consumers.playground_keys(at=after(1))) == [own]
+    assert consumers.take_playground_key(own.prefix, at=after(1)) == own
+    assert ApiKey.objects.get(pk=own.pk).last_used_at == after(1)
+    assert consumers.take_playground_key("p1", at=after(1)) is None
+
+
+@pytest.mark.parametrize("scope", KeyScope)
+def test_a_key_for_all_endpoints_does_not_open_the_playground(scope):
+    everything = factories.api_key(scopes=None)
+    assert consumers.may_call(everything, scope) == (scope != KeyScope.PLAYGROUND)
 
 
 @pytest.mark.parametrize(

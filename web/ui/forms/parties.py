@@ -184,7 +184,7 @@ class ApiKeyForm(forms.Form):
     )
     scopes = forms.MultipleChoiceField(
         label="Endpoints", choices=KeyScope.choices(), widget=forms.CheckboxSelectMultiple,
-        required=False, help_text="None ticked: all of them.",
+        required=False, help_text="None ticked: all but the playground, which is our staff's.",
     )  # fmt: skip
     expires_on = forms.DateField(
         widget=Day(), required=False,
