@@ -21,7 +21,7 @@ from worker import boot
 boot.boot()
 
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
@@ -157,12 +157,13 @@ class Relay:
 
 
 def _left_lying(at: datetime) -> list[FollowUp]:
-    """Urgent follow-ups that were sent a while ago and that no worker has claimed."""
+    """Urgent follow-ups that were sent a while ago and that no worker has claimed since."""
     return list(
         FollowUp.objects.filter(
             Q(after=None) | Q(after__state=FollowUpState.DONE),
+            Q(state=FollowUpState.DUE)
+            | Q(state=FollowUpState.CLAIMED, claimed_until__lte=F("sent_at")),
             kind__in=INLINE_KINDS,
-            state=FollowUpState.DUE,
             due_at__lte=at,
             sent_at__lte=at - timedelta(seconds=PATIENCE_S),
         )[:BATCH]

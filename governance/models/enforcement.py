@@ -33,7 +33,10 @@ class PolicySnapshot(models.Model):
 
 
 class RunnerLease(models.Model):
-    """One life of one runner. `applied_epoch` is what it has swapped in, never what it fetched."""
+    """One life of one runner. `applied_epoch` is what it has swapped in, never what it fetched.
+
+    `history` names the server's history that granted it first (see `governance.services.leases`).
+    """
 
     incarnation = identity()
     runner = models.CharField(max_length=100)
@@ -44,6 +47,7 @@ class RunnerLease(models.Model):
     lease_s = models.FloatField()
     started_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
+    history = models.CharField(max_length=40, blank=True)
     gw_seq = models.PositiveBigIntegerField(default=0)
     loaded = models.JSONField(default=list, help_text="experts in memory, as name and digest")
     loaded_build = models.ForeignKey(Build, on_delete=models.PROTECT, null=True, related_name="+")
@@ -71,7 +75,8 @@ class RunnerLease(models.Model):
 class Withdrawal(models.Model):
     """One expert taken back: when it was committed, when it was true everywhere, and how we know.
 
-    `settled` lists every incarnation with how it was settled: acked, expired or closed.
+    `settled` lists every incarnation with how it was settled: acked, expired or closed. `history`
+    names the server's history in which it was.
     """
 
     id = identity()
@@ -84,6 +89,7 @@ class Withdrawal(models.Model):
     quiesced_by = models.CharField(max_length=8, choices=QuiescedBy.choices(), blank=True)
     lease_s = models.FloatField()
     settled = models.JSONField(default=list)
+    history = models.CharField(max_length=40, blank=True)
     erased_at = models.DateTimeField(null=True)
     erasure = models.JSONField(default=dict)
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from governance.models import FollowUp
 from governance.services import locks
@@ -77,11 +77,13 @@ def _ready(at: datetime) -> Q:
 
 
 def due(*, at: datetime, limit: int) -> list[FollowUp]:
-    """Follow-ups to hand to couriers now, oldest first; each is offered once every `RESEND_S`.
+    """Follow-ups to hand to couriers now, oldest first; each is offered once every `RESEND_S`,
+    and at once where a claim ran out.
 
     Rows another relay is looking at are passed over, so two relays never send the same one.
     """
     is_unsent = Q(sent_at=None) | Q(sent_at__lte=at - timedelta(seconds=RESEND_S))
+    is_unsent |= Q(sent_at__lt=F("claimed_until"))
     with transaction.atomic():
         rows = list(
             FollowUp.objects.select_for_update(skip_locked=True, of=("self",))

@@ -13,15 +13,15 @@ runner still generates under the older epoch, should the reply be lost. Bookkeep
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, transaction
-from django.db.models import DurationField, Exists, ExpressionWrapper, F, Max, QuerySet, Value
-from django.db.models.functions import Greatest
+from django.db import OperationalError, connection
+from django.db.models import DurationField, ExpressionWrapper, F, Max, QuerySet, Value
 from psycopg import errors as postgres
 
 from governance.errors import LeaseRefused, StalePolicy
@@ -32,7 +32,54 @@ CLOCK_MARGIN = 0.01
 """Share by which the rates of two clocks may differ; the coordinator waits that much longer."""
 
 LONGEST_LEASE_S = 300.0
-LOCK_MS, IDLE_MS = 500, 1_000
+LOCK_MS = 500
+
+HISTORY = """(
+    SELECT system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
+    FROM pg_control_system()
+)"""
+"""Which history of which server answers: it changes with a failover and with a restored backup."""
+
+# R2 in one message, so that no runner that stalls can ever hold K: three statements, which the
+# server runs as one transaction. The lock is a statement of its own on purpose: under READ
+# COMMITTED the one after it reads what the lock's last holder committed.
+_LIMIT = "SELECT set_config('lock_timeout', %(lock)s, true)"
+_SHARE_POLICY = "SELECT pg_advisory_xact_lock_shared(%(key)s)"
+# A row that is made anew says what its runner holds, which is nothing older than the epoch just
+# read only where it holds nothing at all. A renewal overtaken by a later ack takes nothing back.
+_GRANT = f"""
+WITH newest AS (
+    SELECT policy_epoch, digest, body FROM governance_policysnapshot
+    ORDER BY policy_epoch DESC LIMIT 1
+), asked AS (
+    SELECT coalesce(max(policy_epoch), 0) AS epoch, {HISTORY} AS history FROM newest
+), noted AS (
+    INSERT INTO governance_runnerlease AS lease
+        (incarnation, runner, applied_epoch, granted_at, renewed_at, lease_s, started_at, history,
+         gw_seq, loaded, stats)
+    SELECT %(incarnation)s, %(runner)s, coalesce(nullif(%(applied)s, 0), epoch), %(at)s, %(at)s,
+           %(lease_s)s, %(started_at)s, history, 0, '[]', '{{}}'
+    FROM asked WHERE %(applied)s <= epoch
+    ON CONFLICT (incarnation) DO UPDATE
+        SET applied_epoch = greatest(lease.applied_epoch, %(applied)s),
+            renewed_at = greatest(lease.renewed_at, excluded.renewed_at)
+        WHERE lease.closed_at IS NULL AND lease.lease_s = excluded.lease_s
+    RETURNING 1
+)
+SELECT asked.epoch, asked.history, newest.digest,
+       CASE WHEN (epoch, digest) IS DISTINCT FROM (%(applied)s, %(digest)s) THEN body::text END,
+       EXISTS (SELECT FROM noted)
+FROM asked LEFT JOIN newest ON true
+"""  # noqa: S608 - nothing but a constant of ours is put in
+# What a withdrawal waits for. The disk need not be: who settles on the strength of this row
+# commits after it, so a crash that loses the row loses the settlement too.
+_ACK = """
+SELECT set_config('synchronous_commit', 'off', true);
+UPDATE governance_runnerlease
+SET applied_epoch = greatest(applied_epoch, %(epoch)s), acked_at = %(at)s
+WHERE incarnation = %(incarnation)s AND closed_at IS NULL
+  AND EXISTS (SELECT FROM governance_policysnapshot WHERE policy_epoch >= %(epoch)s)
+"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +89,7 @@ class Renewal:
     policy_epoch: int
     body: Mapping[str, Any] | None
     digest: str = ""
+    history: str = ""
 
 
 def renew(
@@ -49,6 +97,7 @@ def renew(
     *,
     runner: str,
     applied_epoch: int,
+    applied_digest: str = "",
     lease_s: float,
     started_at: datetime,
     at: datetime,
@@ -58,6 +107,7 @@ def renew(
     Args:
         incarnation: one life of one runner; a new random one at every start.
         applied_epoch: the policy epoch the runner has swapped in; 0 at its start.
+        applied_digest: of that policy; without it, or with another, the body travels again.
 
     Raises:
         LeaseRefused: this incarnation was closed, or the policy lock could not be had in 500 ms.
@@ -68,45 +118,29 @@ def renew(
             f"expected a lease of more than 0 and at most {LONGEST_LEASE_S} s, found {lease_s}. "
             "Correct RECLAIM_LEASE_S of the runner."
         )
+    asked: dict[str, str | int | float | UUID | datetime] = {
+        "lock": f"{LOCK_MS}ms",
+        "key": locks.Lock.POLICY.value,
+        "incarnation": incarnation,
+        "runner": runner,
+        "applied": applied_epoch,
+        "digest": applied_digest,
+        "lease_s": lease_s,
+        "started_at": started_at,
+        "at": at,
+    }
     try:
-        with transaction.atomic(durable=True), locks.limits(lock_ms=LOCK_MS, idle_ms=IDLE_MS):
-            locks.hold_shared(locks.Lock.POLICY)
-            newest = PolicySnapshot.objects.order_by("-policy_epoch").first()
-            policy_epoch = newest.policy_epoch if newest else 0
-            _refuse_restored_past(applied_epoch, policy_epoch)
-            lease = RunnerLease.objects.select_for_update().filter(pk=incarnation).first()
-            if lease is None:
-                # Nothing older can be in a runner that holds nothing: the epoch just read stands.
-                RunnerLease.objects.create(
-                    incarnation=incarnation,
-                    runner=runner,
-                    applied_epoch=policy_epoch,
-                    granted_at=at,
-                    renewed_at=at,
-                    lease_s=lease_s,
-                    started_at=started_at,
-                )
-            else:
-                _extend(lease, applied_epoch, lease_s, at)
+        with connection.cursor() as cursor:
+            cursor.execute(f"{_LIMIT};{_SHARE_POLICY};{_GRANT}", asked)
+            while cursor.nextset():
+                pass
+            policy_epoch, history, digest, body, is_granted = cursor.fetchone()
     except OperationalError as failure:
         raise _refused(failure, incarnation) from failure
-    if newest is None:
-        return Renewal(0, None)
-    body = None if applied_epoch == policy_epoch else newest.body
-    return Renewal(policy_epoch, body, newest.digest)
-
-
-def _extend(lease: RunnerLease, applied_epoch: int, lease_s: float, at: datetime) -> None:
-    _refuse_closed(lease, lease.incarnation)
-    if lease.lease_s != lease_s:
-        raise LeaseRefused(
-            f"expected the lease of {lease.lease_s} s this incarnation began with, found "
-            f"{lease_s}. Restart the runner to change it."
-        )
-    # A renewal overtaken by a later ack must not take it back.
-    lease.applied_epoch = max(lease.applied_epoch, applied_epoch)
-    lease.renewed_at = max(lease.renewed_at, at)
-    lease.save(update_fields=["applied_epoch", "renewed_at"])
+    if not is_granted:
+        _refuse_restored_past(applied_epoch, policy_epoch)
+        _refuse_other(RunnerLease.objects.filter(pk=incarnation).first(), incarnation, lease_s)
+    return Renewal(policy_epoch, body and json.loads(body), digest or "", history)
 
 
 def ack(incarnation: UUID, *, policy_epoch: int, at: datetime) -> None:
@@ -116,12 +150,10 @@ def ack(incarnation: UUID, *, policy_epoch: int, at: datetime) -> None:
         LeaseRefused: this incarnation is unknown or was closed.
         StalePolicy: no such policy epoch was ever published here.
     """
-    # One statement where all is well: a withdrawal waits for this one on every runner.
-    is_published = Exists(PolicySnapshot.objects.filter(pk__gte=policy_epoch))
-    is_noted = RunnerLease.objects.filter(is_published, pk=incarnation, closed_at=None).update(
-        applied_epoch=Greatest(F("applied_epoch"), Value(policy_epoch)),
-        acked_at=at,
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(_ACK, {"incarnation": incarnation, "epoch": policy_epoch, "at": at})
+        cursor.nextset()
+        is_noted = cursor.rowcount > 0
     if not is_noted:
         newest = PolicySnapshot.objects.aggregate(epoch=Max("policy_epoch"))["epoch"]
         _refuse_restored_past(policy_epoch, newest or 0)
@@ -171,6 +203,15 @@ def _refuse_closed(lease: RunnerLease | None, incarnation: UUID) -> None:
             f"expected an open lease of incarnation {incarnation}, found it closed or unknown. "
             "Drop all policy held and start again under a new incarnation."
         )
+
+
+def _refuse_other(lease: RunnerLease | None, incarnation: UUID, lease_s: float) -> None:
+    _refuse_closed(lease, incarnation)
+    assert lease is not None
+    raise LeaseRefused(
+        f"expected the lease of {lease.lease_s} s this incarnation began with, found {lease_s}. "
+        "Restart the runner to change it."
+    )
 
 
 def _refuse_restored_past(applied_epoch: int, policy_epoch: int) -> None:

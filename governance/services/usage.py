@@ -168,8 +168,7 @@ def _same_end(record: UsageRecord, finish_reason: str) -> UsageRecord:
 
 def _write(record: UsageRecord) -> None:
     try:
-        with transaction.atomic():
-            record.save()
+        record.save()
     except IntegrityError as refusal:
         if "usage without a withdrawn expert" not in str(refusal):
             raise

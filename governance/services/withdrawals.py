@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
 from governance.errors import UnlawfulMove
 from governance.log import events
 from governance.models import Expert, ExpertFence, ExpertRevision, RunnerLease, Withdrawal
 from governance.services import locks, suppression
-from governance.services.leases import CLOCK_MARGIN
+from governance.services.leases import CLOCK_MARGIN, HISTORY
 from governance.vocabulary import EventTag, ExpertState, QuiescedBy, RevisionState
+
+_LOOK = f"""
+SELECT coalesce(bool_and(applied_epoch >= %s), true), greatest(%s, max(lease_s)), {HISTORY}
+FROM governance_runnerlease WHERE closed_at IS NULL
+"""  # noqa: S608 - nothing but a constant of ours is put in
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How far a withdrawal is: every open lease is past it, or one may last `longest_s` more."""
+
+    is_acked: bool
+    longest_s: float
+    history: str
+
+    def is_over(self, waited_s: float) -> bool:
+        """Whether by now every lease granted before the wait began has run out."""
+        return waited_s >= self.longest_s * (1 + CLOCK_MARGIN)
+
+
+def look(withdrawal: Withdrawal) -> Look:
+    """See how far it is, without any lock. One statement: whoever waits asks often."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOOK, [withdrawal.policy_epoch, withdrawal.lease_s])
+        return Look(*cursor.fetchone())
 
 
 def try_settle(withdrawal: Withdrawal, *, waited_s: float, at: datetime) -> bool:
@@ -23,40 +49,53 @@ def try_settle(withdrawal: Withdrawal, *, waited_s: float, at: datetime) -> bool
     It is when every open lease has acknowledged the policy epoch, or when the coordinator has
     waited one lease length and the clock margin since it saw the commit. Settled once, it stays.
 
+    A server that failed over or was restored may have lost the row of a lease it had granted, so
+    the first withdrawal in a history counts no acknowledgements: it waits.
+
     Args:
-        waited_s: by the caller's own monotonic clock since it first saw the committed row. A
-            coordinator that takes over begins at 0 again: later, never wrong.
+        waited_s: by the caller's own monotonic clock since it first saw the committed row in the
+            history the server is in now. A coordinator that takes over begins at 0 again: later,
+            never wrong.
     """
     with transaction.atomic():
         locks.hold_alone(locks.Lock.POLICY)
         locks.hold_alone(locks.Lock.USAGE)
-        found = Withdrawal.objects.select_for_update().get(pk=withdrawal.pk)
+        rows = Withdrawal.objects.select_related("expert").select_for_update(of=("self",))
+        found = rows.get(pk=withdrawal.pk)
         if found.quiesced_at is not None:
             return True
-        open_leases = list(RunnerLease.objects.filter(closed_at=None).order_by("runner"))
-        behind = [lease for lease in open_leases if lease.applied_epoch < found.policy_epoch]
-        longest_s = max([found.lease_s, *(lease.lease_s for lease in open_leases)])
-        if behind and waited_s < longest_s * (1 + CLOCK_MARGIN):
+        now = look(found)
+        is_acked = now.is_acked and _rows_are_whole(now.history)
+        if not (is_acked or now.is_over(waited_s)):
             return False
-        _settle(found, open_leases, behind, waited_s, at)
+        found.history = now.history
+        found.quiesced_by = QuiescedBy.ACKS if is_acked else QuiescedBy.EXPIRY
+        _settle(found, waited_s, at)
     return True
 
 
-def _settle(
-    withdrawal: Withdrawal,
-    open_leases: list[RunnerLease],
-    behind: list[RunnerLease],
-    waited_s: float,
-    at: datetime,
-) -> None:
-    closed = RunnerLease.objects.filter(closed_at__gte=withdrawal.committed_at)
+def _rows_are_whole(history: str) -> bool:
+    """Whether the lease rows tell of every lease in force: nothing here is from another history,
+    or a whole lease was waited for in this one."""
+    named = ("", history)
+    is_only_one = not (
+        RunnerLease.objects.exclude(history__in=named).exists()
+        or Withdrawal.objects.exclude(history__in=named).exists()
+    )
+    return is_only_one or Withdrawal.objects.filter(history=history).exists()
+
+
+def _settle(withdrawal: Withdrawal, waited_s: float, at: datetime) -> None:
+    leases = RunnerLease.objects.defer("loaded", "stats").order_by("runner")
+    open_leases = list(leases.filter(closed_at=None))
+    behind = [lease for lease in open_leases if lease.applied_epoch < withdrawal.policy_epoch]
+    closed = leases.filter(closed_at__gte=withdrawal.committed_at)
     withdrawal.settled = [
         *(_line(lease, "expired" if lease in behind else "acked") for lease in open_leases),
         *(_line(lease, "closed") for lease in closed),
     ]
     withdrawal.quiesced_at = at
-    withdrawal.quiesced_by = QuiescedBy.EXPIRY if behind else QuiescedBy.ACKS
-    withdrawal.save(update_fields=["settled", "quiesced_at", "quiesced_by"])
+    withdrawal.save(update_fields=["settled", "quiesced_at", "quiesced_by", "history"])
     ExpertFence.objects.filter(expert_id=withdrawal.expert_id).update(is_quiesced=True)
     _close_silent(behind, at)
     events.stage(

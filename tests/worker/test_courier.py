@@ -146,7 +146,7 @@ def test_evidence_of_a_courier_whose_claim_passed_to_another_is_not_taken(row):
 
 
 def test_the_claim_is_renewed_with_what_the_act_reports(transactional_db, monkeypatch):
-    monkeypatch.setattr(courier, "RENEW_S", 0.05)
+    monkeypatch.setattr(courier, "RENEWALS", courier.CLAIM_S / 0.05)
     row = due()
     seen = []
 
@@ -169,7 +169,7 @@ def test_the_claim_is_renewed_with_what_the_act_reports(transactional_db, monkey
 
 
 def test_an_act_is_told_to_stop_when_its_follow_up_is_called_off(transactional_db, monkeypatch):
-    monkeypatch.setattr(courier, "RENEW_S", 0.02)
+    monkeypatch.setattr(courier, "RENEWALS", courier.CLAIM_S / 0.02)
     row = due()
 
     def act(carrier):
@@ -184,7 +184,7 @@ def test_an_act_is_told_to_stop_when_its_follow_up_is_called_off(transactional_d
 
 
 def test_an_act_whose_claim_may_have_run_out_stops_although_nobody_could_say_so(row, monkeypatch):
-    monkeypatch.setattr(courier, "CLAIM_S", 0.05)
+    monkeypatch.setattr(courier, "RENEWALS", 0.1)
 
     told = []
 
@@ -194,5 +194,5 @@ def test_an_act_whose_claim_may_have_run_out_stops_although_nobody_could_say_so(
         told.append(carrier.stopping())
         carrier.check()
 
-    assert not carry(str(row.pk), act)
+    assert not carry(str(row.pk), act, claim_s=0.05)
     assert told == [True]

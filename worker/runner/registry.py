@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
+from governance.errors import StalePolicy
 from governance.models import Build, RunnerLease
 from governance.services import leases
 from modelops.contract import ExpertRef
@@ -37,18 +38,48 @@ class DatabaseRegistry:
         self.runner = runner
         self._lease_s = lease_s
         self._started_at: datetime = timezone.now()
+        self._history = ""
+        self._digest = ""
 
     def renew(self, applied_epoch: int) -> leases.Renewal:
-        """See `governance.services.leases.renew` (R2)."""
+        """See `governance.services.leases.renew` (R2).
+
+        Raises:
+            StalePolicy: the server is in another history than the one that granted the last lease.
+        """
         with kept_connection():
-            return leases.renew(
+            renewal = leases.renew(
                 self.incarnation,
                 runner=self.runner,
                 applied_epoch=applied_epoch,
+                applied_digest=self._digest,
                 lease_s=self._lease_s,
                 started_at=self._started_at,
                 at=timezone.now(),
             )
+        self._follow(renewal.history)
+        self._digest = renewal.digest
+        return renewal
+
+    def _follow(self, history: str) -> None:
+        """Refuse the first grant of a new history, so that all that is held is dropped; and every
+        one of a server whose timeline is an earlier one: another took its place."""
+        before = self._history or history
+        if history == before:
+            self._history = history
+            return
+        (server, timeline), (former, latest) = history.split("/"), before.split("/")
+        is_left_behind = server == former and timeline < latest
+        if not is_left_behind:
+            self._history, self._digest = history, ""
+        raise StalePolicy(
+            f"expected the server's history {before}, found {history}. Serve nothing: "
+            + (
+                "this server was replaced by another; stop it, and point DATABASE_URL at the other."
+                if is_left_behind
+                else "it failed over or was restored; this runner goes on with its next renewal."
+            )
+        )
 
     def ack(self, policy_epoch: int) -> None:
         """See `governance.services.leases.ack` (R4)."""

@@ -1,8 +1,8 @@
 """How every task carries a follow-up: claim, one call, evidence; safe to repeat.
 
-A claim lasts `CLAIM_S` and is renewed from a thread of its own while the act works. A worker that
-dies lets the claim run out, and another takes the follow-up up again. One that loses its claim
-(it was paused too long, or someone called the follow-up off) stops.
+A claim lasts `CLAIM_S`, or less where a task says so, and is renewed from a thread of its own while
+the act works. A worker that dies lets the claim run out, and another takes the follow-up up again.
+One that loses its claim (it was paused too long, or someone called the follow-up off) stops.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from modelops.errors import ModelopsError
 log = logging.getLogger(__name__)
 
 CLAIM_S = 30.0
-RENEW_S = 5.0
+RENEWALS = 6
+"""How often a claim is renewed within its length."""
 
 Evidence = Mapping[str, Any]
 
@@ -63,13 +64,14 @@ class Progress:
 class Carrier:
     """A claimed follow-up in the hands of one run of one task."""
 
-    def __init__(self, row: FollowUp, worker: str) -> None:
+    def __init__(self, row: FollowUp, worker: str, claim_s: float = CLAIM_S) -> None:
         self.row = row
         self.worker = worker
+        self._claim_s = claim_s
         self._progress = Progress()
         self._lost = threading.Event()
         self._ended = threading.Event()
-        self._sure_until_s = time.monotonic() + CLAIM_S
+        self._sure_until_s = time.monotonic() + claim_s
         self._thread = threading.Thread(target=self._keep_claim, name="claim", daemon=True)
 
     def __enter__(self) -> Self:
@@ -105,7 +107,7 @@ class Carrier:
 
     def _keep_claim(self) -> None:
         is_used = False
-        while not self._ended.wait(RENEW_S):
+        while not self._ended.wait(self._claim_s / RENEWALS):
             is_used = True
             asked_s = time.monotonic()
             try:
@@ -118,7 +120,7 @@ class Carrier:
             if not is_held:
                 self._lost.set()
                 break
-            self._sure_until_s = asked_s + CLAIM_S
+            self._sure_until_s = asked_s + self._claim_s
         if is_used:
             connection.close()
 
@@ -127,7 +129,7 @@ class Carrier:
         return followups.renew(
             self.row.pk,
             worker=self.worker,
-            for_s=CLAIM_S,
+            for_s=self._claim_s,
             at=timezone.now(),
             done=told.done,
             total=told.total,
@@ -136,7 +138,9 @@ class Carrier:
         )
 
 
-def carry(follow_up_id: str, act: Callable[[Carrier], Evidence]) -> bool:
+def carry(
+    follow_up_id: str, act: Callable[[Carrier], Evidence], *, claim_s: float = CLAIM_S
+) -> bool:
     """Carry one follow-up: claim it, run `act` once, write down what came of it.
 
     Returns False where there was nothing to do: taken by another, done, or called off.
@@ -144,10 +148,10 @@ def carry(follow_up_id: str, act: Callable[[Carrier], Evidence]) -> bool:
     row_id = UUID(follow_up_id)
     # A name no other run ever has: two runs that shared one would both believe they hold the claim.
     worker = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid4().hex[:12]}"
-    row = followups.claim(row_id, worker=worker, for_s=CLAIM_S, at=timezone.now())
+    row = followups.claim(row_id, worker=worker, for_s=claim_s, at=timezone.now())
     if row is None:
         return False
-    with Carrier(row, worker) as carrier:
+    with Carrier(row, worker, claim_s) as carrier:
         try:
             evidence = act(carrier)
             carrier.check()

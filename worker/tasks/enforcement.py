@@ -7,23 +7,29 @@ starts its wait again: later, never wrong.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from governance import keys
-from governance.models import RunnerLease, Withdrawal
+from governance.models import Withdrawal
 from governance.services import holds, withdrawals
-from governance.services.leases import CLOCK_MARGIN
 from governance.vocabulary import CertificateStage, FollowUpKind
 from worker.celery import ERRANDS, app
 from worker.tasks import erasing
 from worker.tasks.courier import Carrier, Evidence, Later, carry
 
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.005, 0.025
+log = logging.getLogger(__name__)
+
+SHORTEST_LOOK_S, LONGEST_LOOK_S, LOOK_SHARE = 0.002, 0.05, 0.1
+"""A look every tenth of the time waited, so that looking adds at most that much to it."""
+CLAIM_S = 3.0
+"""A withdrawal is taken over this soon from a worker that died over it."""
 HOLD_LOOK_S = 60.0
 """How often a held erasure asks whether the hold is over; lifting one asks at once."""
 
@@ -31,7 +37,7 @@ HOLD_LOOK_S = 60.0
 @app.task(name=ERRANDS[FollowUpKind.QUIESCE].task)
 def quiesce(follow_up_id: str) -> bool:
     """Wait until no runner can still release what the withdrawn expert made (W2, W3)."""
-    return carry(follow_up_id, _quiesce)
+    return carry(follow_up_id, _quiesce, claim_s=CLAIM_S)
 
 
 @app.task(name=ERRANDS[FollowUpKind.ERASE].task)
@@ -61,31 +67,30 @@ def settle(withdrawal: Withdrawal, check: Callable[[], None]) -> None:
     """Wait until the withdrawal is true on every runner, and have that written down (W2, W3).
 
     `withdrawal` was read before; `check` is called between looks and may raise to end the wait.
+    A database that is away is waited for.
     """
-    # The commit was seen before this instant. Monotonic time stands still while a machine is
-    # suspended, so the wait can only become longer.
+    history = ""
     seen_s = time.monotonic()
-    pause_s = FIRST_LOOK_S
     while True:
+        # A row seen is a row committed, in the history it was seen in. Monotonic time stands still
+        # while a machine is suspended, so the wait can only become longer.
         waited_s = time.monotonic() - seen_s
-        # The look takes no lock: settling holds off every renewal, so it is tried when it is due.
-        # And the instant of effect is read after the look, never before an acknowledgement.
-        if is_due(withdrawal, waited_s) and withdrawals.try_settle(
-            withdrawal, waited_s=waited_s, at=timezone.now()
-        ):
-            return
+        try:
+            now = withdrawals.look(withdrawal)
+            if now.history != history:
+                history, seen_s, waited_s = now.history, time.monotonic(), 0.0
+            # The look takes no lock: settling holds off every renewal, so it is tried when it is
+            # due. And the instant of effect is read after it, never before an acknowledgement.
+            if (now.is_acked or now.is_over(waited_s)) and withdrawals.try_settle(
+                withdrawal, waited_s=waited_s, at=timezone.now()
+            ):
+                return
+        except (OperationalError, InterfaceError) as error:
+            log.warning("%s: the database is away, the wait goes on: %s", withdrawal, error)
+            connection.close_if_unusable_or_obsolete()
+            waited_s = LONGEST_LOOK_S / LOOK_SHARE
         check()
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, LONGEST_LOOK_S)
-
-
-def is_due(withdrawal: Withdrawal, waited_s: float) -> bool:
-    """Whether no open lease is behind, or the longest of them has run out by our clock."""
-    leases = RunnerLease.objects.filter(closed_at=None).values_list("applied_epoch", "lease_s")
-    found = list(leases)
-    longest_s = max([withdrawal.lease_s, *(lease_s for _, lease_s in found)])
-    is_acked = all(epoch >= withdrawal.policy_epoch for epoch, _ in found)
-    return is_acked or waited_s >= longest_s * (1 + CLOCK_MARGIN)
+        time.sleep(min(max(waited_s * LOOK_SHARE, SHORTEST_LOOK_S), LONGEST_LOOK_S))
 
 
 def _erase(carrier: Carrier) -> Evidence:

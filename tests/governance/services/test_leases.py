@@ -60,11 +60,21 @@ def test_a_renewal_never_acknowledges_what_it_fetches():
     assert RunnerLease.objects.get(pk=one).acked_at == after(4)
 
 
-def test_an_unchanged_policy_travels_without_its_body():
+def test_an_unchanged_policy_travels_without_its_body_and_another_of_its_number_with_it():
     factories.snapshot(1)
     one = uuid4()
-    renew(one)
-    assert renew(one, 1, after(3)).body is None
+    digest = renew(one).digest
+    assert renew(one, 1, after(3), applied_digest=digest).body is None
+    assert renew(one, 1, after(4), applied_digest="of a lost past").body == {"policy_epoch": 1}
+
+
+def test_a_row_that_was_lost_is_made_anew_with_what_its_runner_holds():
+    """A failover may lose the row of a lease; the runner still acts on what it had applied."""
+    for epoch in (1, 2):
+        factories.snapshot(epoch)
+    one = uuid4()
+    assert renew(one, 1).policy_epoch == 2
+    assert applied(one) == 1
 
 
 def test_a_renewal_prolongs_and_a_late_one_takes_nothing_back():
@@ -214,6 +224,18 @@ def test_a_runner_lost_from_sight_is_closed_and_holds_up_nothing_else():
     }
 
 
+def test_the_first_withdrawal_after_a_failover_counts_no_acknowledgements():
+    """The row of a lease that the former server granted may be lost: nobody would ask it."""
+    first, second = withdrawn(2), withdrawn(3)
+    factories.lease(applied_epoch=3, history="7393/00000001")
+    assert not settle(first, waited_s=10.0)
+    assert settle(first, waited_s=10.1)
+    assert first.quiesced_by == "expiry"
+    assert [line["how"] for line in first.settled] == ["acked"]
+    assert settle(second, waited_s=0)
+    assert second.quiesced_by == "acks"
+
+
 def test_settled_once_it_stays_as_it_was():
     withdrawal = withdrawn()
     settle(withdrawal, at=after(1))
@@ -251,10 +273,14 @@ def wait_until(is_true):
         time.sleep(0.005)
 
 
-def waiters():
+def waiters(kind="advisory"):
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = %s AND NOT granted", [kind])
         return cursor.fetchone()[0]
+
+
+def waiting_for_a_row():
+    return waiters("transactionid")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -294,29 +320,47 @@ def test_a_renewal_gives_up_on_a_stalled_policy_act():
 def test_policy_cannot_change_between_the_read_and_the_grant(monkeypatch):
     """A withdrawal that begins while a renewal is between its read and its row waits for it."""
     factories.snapshot(1)
-    reading, go_on = threading.Event(), threading.Event()
-    extend = leases._refuse_restored_past
-
-    def paused(*args):
-        reading.set()
-        assert go_on.wait(10)
-        extend(*args)
-
-    monkeypatch.setattr(leases, "_refuse_restored_past", paused)
 
     def act():
         with locks.policy_act():
             PolicySnapshot.objects.create(policy_epoch=2, digest="0" * 64, body={}, reason="w")
             return RunnerLease.objects.count()
 
-    with other_connection(lambda: renew(uuid4())) as renewing:
-        assert reading.wait(10)
+    with (
+        stopped_before_its_row(monkeypatch) as (one, go_on),
+        other_connection(lambda: renew(one)) as renewing,
+    ):
+        wait_until(lambda: waiting_for_a_row() == 1)
         with other_connection(act) as acting:
             wait_until(lambda: waiters() == 1)
             assert not PolicySnapshot.objects.filter(pk=2).exists()
-            go_on.set()
+            go_on()
     assert renewing["result"].policy_epoch == 1
     assert acting["result"] == 1, "the act must see the lease that the older epoch was granted to"
+
+
+@contextmanager
+def stopped_before_its_row(monkeypatch):
+    """An incarnation whose first renewal, once it has read policy, waits to write its row.
+
+    Another transaction has put a row of the same key there, and takes it back at `go_on`.
+    """
+    monkeypatch.setattr(leases, "LOCK_MS", 10_000)
+    one, put, taken_back = uuid4(), threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            factories.lease(incarnation=one)
+            put.set()
+            assert taken_back.wait(10)
+            transaction.set_rollback(True)
+
+    with other_connection(hold):
+        assert put.wait(10)
+        try:
+            yield one, taken_back.set
+        finally:
+            taken_back.set()
 
 
 # ── Mutants: what the protocol forbids, done on purpose ──────────────────────────────────────────
@@ -347,27 +391,21 @@ def test_mutant_ack_together_with_the_fetch_is_caught():
 def overtaken_by_a_withdrawal(monkeypatch):
     """A renewal reads, a withdrawal commits and looks for leases, the renewal writes its row."""
     factories.snapshot(1)
-    reading, go_on = threading.Event(), threading.Event()
-    check = leases._refuse_restored_past
 
-    def paused(*args):
-        reading.set()
-        assert go_on.wait(10)
-        check(*args)
+    def withdraw_and_settle():
+        with locks.policy_act():
+            factories.snapshot(2)
+            withdrawal = withdrawn(2)
+        return withdrawals.try_settle(withdrawal, waited_s=0, at=after(1))
 
-    monkeypatch.setattr(leases, "_refuse_restored_past", paused)
-    with other_connection(lambda: renew(uuid4())) as renewing:
-        assert reading.wait(10)
-
-        def withdraw_and_settle():
-            with locks.policy_act():
-                factories.snapshot(2)
-                withdrawal = withdrawn(2)
-            return withdrawals.try_settle(withdrawal, waited_s=0, at=after(1))
-
+    with (
+        stopped_before_its_row(monkeypatch) as (one, go_on),
+        other_connection(lambda: renew(one)) as renewing,
+    ):
+        wait_until(lambda: waiting_for_a_row() == 1)
         with other_connection(withdraw_and_settle) as acting:
             wait_until(lambda: waiters() == 1 or acting)
-            go_on.set()
+            go_on()
     assert "error" not in renewing, renewing
     assert "error" not in acting, acting
     return acting["result"] and renewing["result"].policy_epoch == 1
@@ -380,5 +418,5 @@ def test_nothing_is_settled_behind_the_back_of_a_renewal_in_progress(monkeypatch
 
 @pytest.mark.django_db(transaction=True)
 def test_mutant_without_the_shared_lock_is_caught(monkeypatch):
-    monkeypatch.setattr(leases.locks, "hold_shared", lambda lock: None)
+    monkeypatch.setattr(leases, "_SHARE_POLICY", "SELECT 1")
     assert overtaken_by_a_withdrawal(monkeypatch), "the mutant was not told from the protocol"

@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from governance.models import FollowUp, RunnerLease
-from governance.services import leases
+from governance.services import leases, withdrawals
 from governance.vocabulary import FollowUpKind, FollowUpState
 from tests import factories
 from tests.worker import served
@@ -102,9 +102,8 @@ def test_a_silent_runner_is_waited_for_one_lease_by_our_own_clock(story):
 
 def test_a_coordinator_that_takes_over_waits_a_whole_lease_of_its_own(story):
     lease(lease_s=0.5)
-    withdrawal = story.withdraw("code")
+    story.withdraw("code")
     time.sleep(0.6)  # another coordinator had waited that long, and died
-    assert not enforcement.is_due(withdrawal, 0.0)
     began_s = time.monotonic()
     coordinate()
     assert time.monotonic() - began_s >= 0.5
@@ -113,9 +112,10 @@ def test_a_coordinator_that_takes_over_waits_a_whole_lease_of_its_own(story):
 def test_the_wait_is_as_long_as_the_longest_lease_that_is_open(story):
     lease(lease_s=0.2)
     lease(lease_s=30)
-    withdrawal = story.withdraw("code")
-    assert not enforcement.is_due(withdrawal, 30.0)
-    assert enforcement.is_due(withdrawal, 30.4)
+    look = withdrawals.look(story.withdraw("code"))
+    assert not look.is_acked
+    assert not look.is_over(30.0)
+    assert look.is_over(30.4)
 
 
 def test_a_coordinator_whose_claim_is_lost_stops_waiting(story):
