@@ -59,7 +59,10 @@ SETTINGS: Final = {
         Setting("RECLAIM_STORE", "HOME/store", "artefact store"),
         Setting("RECLAIM_KEYS", "HOME/keys", "signing keys"),
         Setting("RECLAIM_LEASE_S", "10", "runner lease, 1 to 300 seconds"),
-        Setting("RECLAIM_RUNNER_URL", "unix://HOME/run/runner.sock", "socket of the runner"),
+        Setting("RECLAIM_RUNNERS", "1", "runners that `reclaim up` starts, 1 to 16"),
+        Setting("RECLAIM_RUNNER_URL", "unix://HOME/run/runner.sock", "runners, comma-separated"),
+        Setting("RECLAIM_OPEN_ANSWERS", "1024", "answers open at once in one web process"),
+        Setting("RECLAIM_GRACE_S", "5", "seconds answers may go on when a process is stopped"),
         Setting("RECLAIM_LOG_ORIGIN", "HOST/log", "name in the signed log head"),
         Setting("RECLAIM_WEBHOOK_HOSTS", "none", "hosts told in spite of a private address"),
         Setting("RECLAIM_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
@@ -121,7 +124,9 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Serving:
     lease_s: int
-    runner_url: str
+    runner_urls: tuple[str, ...]
+    open_answers: int
+    grace_s: int
     log_origin: str
     webhook_hosts: tuple[str, ...]
 
@@ -187,7 +192,9 @@ def read(environ: Mapping[str, str], beside: Path) -> Configuration:
         site=site,
         serving=Serving(
             lease_s=source.whole("RECLAIM_LEASE_S", 10, low=1, high=300),
-            runner_url=_runner_url(source, places.home),
+            runner_urls=_runner_urls(source, places.home),
+            open_answers=source.whole("RECLAIM_OPEN_ANSWERS", 1024, low=1, high=65536),
+            grace_s=source.whole("RECLAIM_GRACE_S", 5, low=0, high=600),
             log_origin=source.text("RECLAIM_LOG_ORIGIN") or f"{host}/log",
             webhook_hosts=tuple(
                 one.strip()
@@ -400,10 +407,25 @@ def _database(url: str, keep_s: int) -> Database:
     )
 
 
-def _runner_url(source: _Source, home: Path) -> str:
-    url = source.text("RECLAIM_RUNNER_URL")
-    if not url:
-        return f"unix://{_socket_path(home)}"
+def _runner_urls(source: _Source, home: Path) -> tuple[str, ...]:
+    """Where runners listen: number k on the k-th address."""
+    runners = source.whole("RECLAIM_RUNNERS", 1, low=1, high=16)
+    given = [one.strip() for one in source.text("RECLAIM_RUNNER_URL").split(",") if one.strip()]
+    if not given:
+        return tuple(f"unix://{_socket_path(home, number)}" for number in range(1, runners + 1))
+    for url in given:
+        _check_runner_url(url)
+    if len(set(given)) < max(runners, len(given)):
+        raise refused(
+            "RECLAIM_RUNNER_URL",
+            f"an address of its own for each runner, {runners} or more",
+            ", ".join(given),
+            "name more, or correct RECLAIM_RUNNERS",
+        )
+    return tuple(given)
+
+
+def _check_runner_url(url: str) -> None:
     scheme, _, rest = url.partition("://")
     if scheme not in {"unix", "tcp"} or not rest:
         raise refused("RECLAIM_RUNNER_URL", "unix:///path or tcp://host:port", url, "correct it")
@@ -414,19 +436,19 @@ def _runner_url(source: _Source, home: Path) -> str:
             f"{len(rest.encode())}",
             "choose a shorter path or unset it",
         )
-    return url
 
 
-def _socket_path(home: Path) -> Path:
-    """The runner's socket: under the home, or under the temp folder where that is too long.
+def _socket_path(home: Path, number: int) -> Path:
+    """A runner's socket: under the home, or under the temp folder where that is too long.
 
     Who creates the folder makes it 0700; the name depends on the home alone, so both sides agree.
     """
-    path = home / "run" / "runner.sock"
+    name = "runner.sock" if number == 1 else f"runner-{number}.sock"
+    path = home / "run" / name
     if len(str(path).encode()) <= SOCKET_PATH_MAX_BYTES:
         return path
     short = hashlib.sha256(str(home).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"reclaim-{short}" / "runner.sock"
+    return Path(tempfile.gettempdir()) / f"reclaim-{short}" / name
 
 
 def _mail(source: _Source, host: str) -> Mail:

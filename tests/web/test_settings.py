@@ -65,7 +65,7 @@ def test_defaults_stand_on_a_bare_machine(tmp_path):
     assert found.places.store == tmp_path / "store"
     assert found.places.keys == tmp_path / "keys"
     assert found.serving == environment.Serving(
-        10, f"unix://{tmp_path}/run/runner.sock", "127.0.0.1/log", ()
+        10, (f"unix://{tmp_path}/run/runner.sock",), 1024, 5, "127.0.0.1/log", ()
     )
     assert not found.site.is_https
     assert not found.site.debug
@@ -101,6 +101,8 @@ def test_a_named_database_beats_the_embedded_one(tmp_path):
         ("RECLAIM_PUBLIC_URL", "https://reclaim.example/sub", "without a path"),
         ("RECLAIM_RUNNER_URL", "/run/runner.sock", "expected unix:///path"),
         ("RECLAIM_RUNNER_URL", "unix:///" + "long/" * 30, "at most 100 bytes"),
+        ("RECLAIM_RUNNER_URL", "unix:///a, unix:///a", "an address of its own for each runner"),
+        ("RECLAIM_RUNNERS", "17", "a whole number 1 to 16"),
         ("RECLAIM_SECRET_KEY", "short", "32 characters"),
         ("RECLAIM_SMTP_URL", "mail.example", "expected smtp(s)://"),
         ("REDIS_URL", "localhost:6379", "expected redis://"),
@@ -162,9 +164,12 @@ def test_a_cut_off_secret_key_is_refused(tmp_path):
 def test_the_default_socket_always_fits_the_kernel(folder):
     home = Path("/") / folder.strip("/")
     environ = {"RECLAIM_HOME": str(home), "RECLAIM_SECRET_KEY": KEY}
-    url = environment.read(environ, ROOT).serving.runner_url
-    assert len(url.removeprefix("unix://").encode()) <= environment.SOCKET_PATH_MAX_BYTES
-    assert url == environment.read(environ, ROOT).serving.runner_url
+    environ |= {"RECLAIM_RUNNERS": "2"}
+    urls = environment.read(environ, ROOT).serving.runner_urls
+    assert len(set(urls)) == 2
+    for url in urls:
+        assert len(url.removeprefix("unix://").encode()) <= environment.SOCKET_PATH_MAX_BYTES
+    assert urls == environment.read(environ, ROOT).serving.runner_urls
 
 
 def test_a_process_without_a_database_says_what_to_do():

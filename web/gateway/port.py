@@ -1,4 +1,4 @@
-"""The one door to the runner: orders out, pieces of answers back, over a local socket.
+"""The one door to a runner: orders out, pieces of answers back, over a local socket.
 
 Everything else on the web side takes the port's words (`GenerationOrder`, `Delta`, `Done`,
 `Refused`) from here, so that this is the only module that knows `modelops.contract`.
@@ -7,10 +7,12 @@ Everything else on the web side takes the port's words (`GenerationOrder`, `Delt
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from modelops.contract import (
@@ -41,6 +43,7 @@ __all__ = [
     "GenerationOrder",
     "RefusalReason",
     "Refused",
+    "RunnerLost",
     "RunnerPort",
     "RunnerUnavailable",
     "Sampling",
@@ -49,12 +52,19 @@ __all__ = [
     "Turn",
 ]
 
+HELD_BYTES = 64 * 1024
+"""So much of an answer may wait here for a slow client; then the runner has to wait as well."""
+
 _LINE_LIMIT_BYTES = 16 * 1024 * 1024
 """Scored prompts come back in one line; a context of 4,096 tokens stays far below this."""
 
 
 class RunnerUnavailable(Exception):
-    """No runner answers, or it stopped in the middle of an answer."""
+    """The runner cannot be reached; the order was not sent."""
+
+
+class RunnerLost(Exception):
+    """The runner went away after the order was sent: it may have begun, and is not sent again."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class RunnerPort:
     url: str
     connect_s: float = 2.0
     quiet_s: float = 60.0
+    _lines: set[_Lines] = field(default_factory=set, compare=False, repr=False)
 
     async def stream(self, order: GenerationOrder) -> AsyncGenerator[Delta | Done | Refused]:
         """Send `order` and yield what comes back, up to and including `Done` or `Refused`.
@@ -75,52 +86,157 @@ class RunnerPort:
         Leaving the iteration closes the connection, which cancels the order at the runner.
 
         Raises:
-            RunnerUnavailable: no runner listens, or it fell silent or went away in between.
+            RunnerUnavailable: no runner listens.
+            RunnerLost: it fell silent or went away in between, or `hang_up` was called.
         """
-        async with self._connected() as (reader, writer):
-            writer.write(to_wire(order))
-            await writer.drain()
+        async with self._connected() as lines:
+            lines.send(to_wire(order))
             while True:
-                message = await self._next(reader)
+                message = self._read(await lines.next())
                 yield message
                 if isinstance(message, Done | Refused):
                     return
 
-    async def _next(self, reader: asyncio.StreamReader) -> Delta | Done | Refused:
-        try:
-            line = await asyncio.wait_for(reader.readline(), self.quiet_s)
-        except (TimeoutError, OSError, ValueError) as error:
-            raise RunnerUnavailable(f"the runner at {self.url} fell silent: {error}") from error
-        if not line.endswith(b"\n"):
-            raise RunnerUnavailable(f"the runner at {self.url} went away in the middle")
+    async def health(self) -> Mapping[str, Any]:
+        """What the runner says about itself.
+
+        Raises:
+            RunnerUnavailable, RunnerLost: as `stream`.
+        """
+        async with self._connected() as lines:
+            lines.send(b'{"kind": "health"}\n')
+            try:
+                said: dict[str, Any] = json.loads(await lines.next())
+            except ValueError as error:
+                raise RunnerLost("what answers is no runner") from error
+            return said
+
+    def hang_up(self, why: str) -> None:
+        """End every conversation under way; the runner cancels what it was answering."""
+        for lines in tuple(self._lines):
+            lines.end(why)
+
+    def _read(self, line: bytes) -> Delta | Done | Refused:
         try:
             message = from_wire(line)
         except ValueError as error:
-            raise RunnerUnavailable(f"the runner at {self.url} is not one: {error}") from error
+            raise RunnerLost(f"what answers is no runner: {error}") from error
         if isinstance(message, GenerationOrder):
-            raise RunnerUnavailable(f"the runner at {self.url} answered with an order")
+            raise RunnerLost("what answers is no runner: it sent an order")
         return message
 
     @asynccontextmanager
-    async def _connected(
-        self,
-    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    async def _connected(self) -> AsyncIterator[_Lines]:
         try:
-            reader, writer = await asyncio.wait_for(self._open(), self.connect_s)
+            async with asyncio.timeout(self.connect_s):
+                lines = await self._open()
         except (TimeoutError, OSError) as error:
             raise RunnerUnavailable(
                 f"expected a runner at {self.url}, found none ({error}); start it: `reclaim up`"
             ) from error
+        self._lines.add(lines)
         try:
-            yield reader, writer
+            yield lines
         finally:
-            writer.close()
+            self._lines.discard(lines)
+            lines.close()
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        parts = urlsplit(self.url)
+    async def _open(self) -> _Lines:
+        loop, parts = asyncio.get_running_loop(), urlsplit(self.url)
+
         if parts.scheme == "unix":
-            return await asyncio.open_unix_connection(parts.path, limit=_LINE_LIMIT_BYTES)
-        return await asyncio.open_connection(parts.hostname, parts.port, limit=_LINE_LIMIT_BYTES)
+            _, lines = await loop.create_unix_connection(self._made, parts.path)
+        else:
+            _, lines = await loop.create_connection(
+                self._made, str(parts.hostname), parts.port or 0
+            )
+        return lines
+
+    def _made(self) -> _Lines:
+        return _Lines(self.quiet_s)
+
+
+class _Lines(asyncio.Protocol):
+    """One connection's lines, taken one by one; nothing is read while many wait to be taken."""
+
+    def __init__(self, quiet_s: float) -> None:
+        self._quiet_s = quiet_s
+        self._loop = asyncio.get_running_loop()
+        self._whole: deque[bytes] = deque()
+        self._rest = b""
+        self._held_bytes = 0
+        self._is_paused = False
+        self._taker: asyncio.Future[None] | None = None
+        self._ended = ""
+        self._heard_s = self._loop.time()
+        self._watch = self._loop.call_later(quiet_s, self._look)
+
+    def send(self, line: bytes) -> None:
+        self._transport.write(line)
+
+    async def next(self) -> bytes:
+        """The next line.
+
+        Raises:
+            RunnerLost: there is none and none will come.
+        """
+        if not self._whole:
+            if self._ended:
+                raise RunnerLost(self._ended)
+            self._taker = self._loop.create_future()
+            try:
+                await self._taker
+            finally:
+                self._taker = None
+            if not self._whole:
+                raise RunnerLost(self._ended)
+        line = self._whole.popleft()
+        self._held_bytes -= len(line)
+        if self._is_paused and self._held_bytes < HELD_BYTES // 2:
+            self._is_paused, self._heard_s = False, self._loop.time()
+            self._transport.resume_reading()
+        return line
+
+    def end(self, why: str) -> None:
+        """Nothing comes any more; what is here already can still be taken."""
+        self._ended = self._ended or why
+        self._wake()
+        self.close()
+
+    def close(self) -> None:
+        self._watch.cancel()
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_s = self._loop.time()
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        self._whole.extend(whole)
+        self._held_bytes += sum(map(len, whole))
+        if self._held_bytes > HELD_BYTES and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+        if whole:
+            self._wake()
+        elif len(self._rest) > _LINE_LIMIT_BYTES:
+            self.end(f"the runner sent a line of more than {_LINE_LIMIT_BYTES} bytes")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end("the runner went away in the middle" + (f": {exc}" if exc else ""))
+
+    def _wake(self) -> None:
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)
+
+    def _look(self) -> None:
+        """Whether the runner has been silent for too long; not while we would not listen."""
+        left_s = self._quiet_s - (self._loop.time() - self._heard_s)
+        if left_s <= 0 and not self._is_paused:
+            self.end(f"the runner fell silent for {self._quiet_s:g} s")
+        else:
+            self._watch = self._loop.call_later(max(left_s, 1.0), self._look)
 
 
 def ask_on_the_wire(

@@ -20,6 +20,7 @@ from governance.policy.types import Ask, Denied
 from web.gateway.errors import GatewayError, unavailable
 from web.gateway.orders import Admitted
 from web.gateway.policy_feed import PolicyFeed
+from web.gateway.pool import RunnerPool
 from web.gateway.port import (
     Delta,
     Done,
@@ -27,7 +28,7 @@ from web.gateway.port import (
     FinishReason,
     RefusalReason,
     Refused,
-    RunnerPort,
+    RunnerLost,
     RunnerUnavailable,
     Tally,
 )
@@ -55,7 +56,7 @@ class RetryDecision(Exception):
 class Passage:
     """One order on its way: pulls from the runner, checks policy, ends with exactly one `Done`."""
 
-    port: RunnerPort
+    port: RunnerPool
     feed: PolicyFeed
     admitted: Admitted
     ask: Ask
@@ -64,15 +65,16 @@ class Passage:
         """What may be handed out.
 
         Raises:
-            GatewayError: the runner refused, or went away.
+            GatewayError: the runner refused, cannot be reached, or went away in the middle.
             RetryDecision: it refused because it knows newer policy.
         """
-        checked_epoch = self.admitted.order.policy_epoch
+        checked_epoch, is_begun = self.admitted.order.policy_epoch, False
         try:
             async with aclosing(self.port.stream(self.admitted.order)) as messages:
                 async for message in messages:
                     if isinstance(message, Refused):
-                        raise refusal(message)
+                        raise refused_for_good(message) if is_begun else refusal(message)
+                    is_begun = True
                     newest = self.feed.newest()
                     if newest is not None and newest.policy_epoch != checked_epoch:
                         lost = self._lost_expert(timezone.now())
@@ -83,6 +85,8 @@ class Passage:
                     yield message
         except RunnerUnavailable as error:
             raise unavailable("runner_unavailable", str(error)) from error
+        except RunnerLost as error:
+            raise GatewayError(HTTPStatus.BAD_GATEWAY, "runner_lost", str(error)) from error
 
     def _lost_expert(self, at: datetime) -> str:
         newest = self.feed.newest()

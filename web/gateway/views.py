@@ -34,10 +34,11 @@ from web.gateway.database import in_database
 from web.gateway.errors import GatewayError, invalid, unavailable
 from web.gateway.orders import Admitted
 from web.gateway.policy_feed import feed
-from web.gateway.port import Delta, Done, RunnerPort
+from web.gateway.pool import RunnerPool
+from web.gateway.port import Delta, Done
 from web.gateway.render import Answer, headers
 
-port = RunnerPort(settings.RECLAIM_RUNNER_URL)
+port = RunnerPool(settings.RECLAIM_RUNNER_URLS)
 limits = quotas.Limits()
 
 

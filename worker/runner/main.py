@@ -20,15 +20,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     boot.boot()
     from django.conf import settings
 
-    options = _options(argv, settings.RECLAIM_RUNNER_URL, settings.RECLAIM_LEASE_S)
+    options = _options(argv, settings.RECLAIM_LEASE_S)
+    options.url = options.url or settings.RECLAIM_RUNNER_URLS[options.number - 1]
     boot.bound_database_waits(max(2, int(options.lease_s)))
     return asyncio.run(_serve(options))
 
 
-def _options(argv: Sequence[str] | None, url: str, lease_s: float) -> argparse.Namespace:
+def _options(argv: Sequence[str] | None, lease_s: float) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve the promoted build under a lease.")
     parser.add_argument("--name", default=os.environ.get("RECLAIM_PROCESS", "runner"))
-    parser.add_argument("--url", default=url, help="unix:///path or tcp://host:port")
+    parser.add_argument("--number", type=int, default=1, help="which of RECLAIM_RUNNER_URL is ours")
+    parser.add_argument("--url", help="unix:///path or tcp://host:port, in place of --number")
     parser.add_argument("--lease-s", type=float, default=float(lease_s))
     parser.add_argument("--rows", type=int, default=16, help="answers computed at once")
     parser.add_argument("--threads", type=int, default=1, help="cores for one step")
@@ -50,7 +52,13 @@ async def _serve(options: argparse.Namespace) -> int:
             store, anchor_digest, authority, max_rows=options.rows, threads=options.threads
         )
 
-    runner = Runner(options.name, options.url, lease_s=options.lease_s, make_engine=make_engine)
+    runner = Runner(
+        options.name,
+        options.url,
+        lease_s=options.lease_s,
+        make_engine=make_engine,
+        grace_s=settings.RECLAIM_GRACE_S,
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.stop)

@@ -2,6 +2,9 @@
 
 The peer sends a `GenerationOrder` and reads `Delta`s up to one `Done` or `Refused`; closing the
 connection cancels the order. A line `{"kind": "health"}` is answered with the runner's state.
+
+What a slow peer has not read waits with the kernel, and then here as the few words that the engine
+was ahead of it: never more than one answer, for `SLOW_READER_S` at most.
 """
 
 from __future__ import annotations
@@ -68,6 +71,7 @@ class Server:
         self._connections: set[asyncio.Task[None]] = set()
         self._answering: dict[str, tuple[Admission, asyncio.StreamWriter]] = {}
         self._server: asyncio.Server | None = None
+        self._is_ending = False
 
     async def start(self) -> None:
         """Begin to accept connections; an old socket file left by a dead runner is replaced."""
@@ -84,10 +88,14 @@ class Server:
             )
 
     async def stop(self, grace_s: float) -> None:
-        """Accept nothing more, give answers `grace_s` to end, then end them; rows are closed."""
+        """Begin nothing more, give answers `grace_s` to end, then end them; rows are closed.
+
+        Until then who connects is told that this runner is ending, and may go elsewhere.
+        """
+        self._is_ending = True
+        await self._wait(grace_s)
         if self._server is not None:
             self._server.close()
-        await self._wait(grace_s)
         for admission, _ in tuple(self._answering.values()):
             await self._in_thread(admission.engine.cancel, admission.order.order_id)
         await self._wait(END_S)
@@ -132,26 +140,34 @@ class Server:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            line = await asyncio.wait_for(reader.readline(), FIRST_LINE_S)
+            async with asyncio.timeout(FIRST_LINE_S):
+                line = await reader.readline()
         except ValueError:
             line = b"a line longer than the limit"
         if not line:
             return
         if _is_health(line):
-            writer.write(json.dumps({"kind": "health", **self._health()}).encode() + b"\n")
+            said = {"kind": "health", "is_ending": self._is_ending, **self._health()}
+            writer.write(json.dumps(said).encode() + b"\n")
             await writer.drain()
             return
         found = _order(line)
-        if isinstance(found, GenerationOrder) and len(self._connections) > MAX_CONNECTIONS:
-            detail = f"more than {MAX_CONNECTIONS} orders at once; try again shortly"
-            found = Refused(found.order_id, RefusalReason.OVERLOADED, detail, retry=True)
         if isinstance(found, GenerationOrder):
-            found = await self._in_thread(self._desk.admit, found)
+            found = self._why_no_place(found) or await self._in_thread(self._desk.admit, found)
         if isinstance(found, Refused):
             writer.write(to_wire(found))
             await writer.drain()
             return
         await self._answer(found, reader, writer)
+
+    def _why_no_place(self, order: GenerationOrder) -> Refused | None:
+        if self._is_ending:
+            detail = "this runner is ending; another may answer, or the same one once it is back"
+            return Refused(order.order_id, RefusalReason.ENDING, detail, retry=True)
+        if len(self._connections) > MAX_CONNECTIONS:
+            detail = f"more than {MAX_CONNECTIONS} orders at once; try again shortly"
+            return Refused(order.order_id, RefusalReason.OVERLOADED, detail, retry=True)
+        return None
 
     async def _answer(
         self, admission: Admission, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -175,7 +191,7 @@ class Server:
         finally:
             self._answering.pop(order_id, None)
         writer.write(to_wire(end))
-        await asyncio.wait_for(writer.drain(), SLOW_READER_S)
+        await _read_by_peer(writer)
 
     async def _pass_on(
         self, admission: Admission, inbox: asyncio.Queue[Message], writer: asyncio.StreamWriter
@@ -200,7 +216,7 @@ class Server:
                 writer.write(to_wire(delta))
         try:
             if admission.held_back is EndCause.NONE:
-                await asyncio.wait_for(writer.drain(), SLOW_READER_S)
+                await _read_by_peer(writer)
                 return True
         except (ConnectionError, TimeoutError):
             pass
@@ -221,6 +237,17 @@ def _clear_place(path: Path) -> None:
 def _guard_place(path: Path) -> None:
     """Only this account may connect: whoever can speaks for the gateway."""
     path.chmod(0o600)
+
+
+async def _read_by_peer(writer: asyncio.StreamWriter) -> None:
+    """Wait until the kernel has taken what was written; at once where it has, as it mostly has.
+
+    Raises:
+        TimeoutError: the peer reads too slowly.
+    """
+    if writer.transport.is_closing() or writer.transport.get_write_buffer_size():
+        async with asyncio.timeout(SLOW_READER_S):
+            await writer.drain()
 
 
 async def _until_closed(reader: asyncio.StreamReader) -> None:

@@ -34,9 +34,9 @@ class Served:
 def runner(monkeypatch):
     """The stub in the place of the runner."""
     with tempfile.TemporaryDirectory() as folder, StubRunner(Path(folder) / "r.sock") as stub:
-        from web.gateway import views
+        from web.gateway import pool, views
 
-        monkeypatch.setattr(views, "port", views.RunnerPort(stub.url, quiet_s=5))
+        monkeypatch.setattr(views, "port", pool.RunnerPool([stub.url], quiet_s=5))
         yield stub
 
 

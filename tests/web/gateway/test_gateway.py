@@ -99,7 +99,7 @@ def test_requiring_what_is_forbidden_is_refused_and_recorded(ember, runner):
     with pytest.raises(openai.PermissionDeniedError) as refused:
         ember.chat.completions.create(**ASK, extra_body={"experts": {"require": ["code"]}})
     error = refused.value.body
-    assert error["code"] == "not_licensed"
+    assert error["code"] == "consumer_not_licensed"
     assert error["reclaim"]["why"] == ["CONSUMER"]
     record = DecisionRecord.objects.get(pk=error["reclaim"]["decision_id"])
     assert not record.result["is_permitted"]
@@ -185,9 +185,9 @@ def test_a_runner_that_knows_newer_policy_gets_a_new_decision_once(dara, runner)
 
 
 def test_no_runner_is_a_503_that_says_so(site, served, monkeypatch):
-    from web.gateway import views
+    from web.gateway import pool, views
 
-    monkeypatch.setattr(views, "port", views.RunnerPort("unix:///nowhere/at/all.sock"))
+    monkeypatch.setattr(views, "port", pool.RunnerPool(["unix:///nowhere/at/all.sock"]))
     answer = httpx.post(
         f"{site}/v1/chat/completions", json=ASK, headers={"Authorization": f"Bearer {served.dara}"}
     )
