@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--url", required=True)
     parser.add_argument("--lease-s", type=float, default=10.0)
     parser.add_argument("--token-s", type=float, default=0.002)
+    parser.add_argument("--deaf", action="store_true", help="hear no notification, only poll")
     options = parser.parse_args()
     boot.boot()
     boot.bound_database_waits(max(2, int(options.lease_s)))
@@ -35,7 +36,12 @@ async def _serve(options: argparse.Namespace) -> int:
         return StubEngine(authority, token_s=options.token_s, tells_time=True)
 
     runner = Runner(
-        options.name, options.url, lease_s=options.lease_s, make_engine=make_engine, grace_s=0.2
+        options.name,
+        options.url,
+        lease_s=options.lease_s,
+        make_engine=make_engine,
+        grace_s=0.2,
+        listens=not options.deaf,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

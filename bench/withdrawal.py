@@ -4,6 +4,7 @@
 
 Eight runner processes answer one licensed stream each, under real leases on a real PostgreSQL. One
 expert after another is withdrawn; the coordinator counts acknowledgements as the product's does.
+First the runners hear NOTIFY, then others that hear nothing and only ask every third of a lease.
 The stub engine writes into each word when it released it: a word is late if that was after the
 withdrawal was effective, or if it was still arriving `READ_LATE_S` after it. Then the real engine,
 loaded and answering, is told to withdraw an expert: how long until the weights are out of memory.
@@ -11,16 +12,11 @@ loaded and answering, is told to withdraw an expert: how long until the weights 
 
 from __future__ import annotations
 
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,45 +24,42 @@ from uuid import uuid4
 
 from bench import database
 from bench.record import Record, options
-from modelops.contract import (
-    Delta,
-    Done,
-    EndCause,
-    ExpertRef,
-    GenerationOrder,
-    Refused,
-    Sampling,
-    from_wire,
-    to_wire,
-)
+from bench.withdrawal_stage import Reader, Stage, runners, wait_for
+from modelops.contract import Done, EndCause, ExpertRef, GenerationOrder, Sampling
 
 RUNNERS = 8
 EXPERTS = 12
 """Licensed experts in a build; the engine's router has room for 15."""
 
-LEASE_S = 10.0
+LEASE_S, POLLED_LEASE_S = 10.0, 3.0
 TOKEN_S = 0.02
-READ_LATE_S = 0.25
-"""How late a busy machine may let a reader see what had been written before."""
-
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
-    """Run both parts, print, write the record."""
+    """Run all parts, print, write the record."""
     wanted = options(__doc__ or "")
-    withdrawals, unloads = (40, 20) if wanted.quick else (300, 100)
+    pushed, polled, unloads = (60, 8, 20) if wanted.quick else (1000, 60, 100)
     settings = {
         "runners": RUNNERS,
         "experts": EXPERTS,
-        "withdrawals": withdrawals,
+        "withdrawals": pushed,
         "lease_s": LEASE_S,
+        "withdrawals_by_poll": polled,
+        "lease_s_by_poll": POLLED_LEASE_S,
         "token_s": TOKEN_S,
         "unloads": unloads,
     }
     record = Record("withdrawal", settings, wanted)
     with database.fresh() as home:
-        measure_enforcement(record, home, withdrawals)
+        stage = Stage(EXPERTS)
+        by_push = measure_enforcement(stage, home, pushed, LEASE_S)
+        by_poll = measure_enforcement(stage, home, polled, POLLED_LEASE_S, ("--deaf",))
+    by_push.tell(record, "push")
+    by_poll.tell(record, "poll alone")
+    record.claim("withdrawal.quiesced_p99_ms", _at(by_push.quiesced_ms, 0.99), "ms", "<= 100")
+    bound_ms = POLLED_LEASE_S / 3 * 1000 + 100
+    record.claim("withdrawal.poll_p99_ms", _at(by_poll.quiesced_ms, 0.99), "ms", f"<= {bound_ms}")
+    record.claim("withdrawal.late_tokens", by_push.late + by_poll.late, "tokens", "== 0")
     measure_unloading(record, unloads)
     return record.finish()
 
@@ -75,76 +68,64 @@ def main() -> int:
 
 
 @dataclass
-class Listener:
-    """A stream of one runner, read in a thread; words as the instants they were released at."""
+class Enforced:
+    """What the withdrawals of one part took."""
 
-    url: str
-    order: GenerationOrder
-    released_at: list[float] = field(default_factory=list)
-    read_at: list[float] = field(default_factory=list)
-    end: Done | Refused | None = None
+    commit_ms: list[float] = field(default_factory=list)
+    quiesced_ms: list[float] = field(default_factory=list)
+    streams: int = 0
+    by_expiry: int = 0
+    late: int = 0
 
-    def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-            line.connect(self.url.removeprefix("unix://"))
-            line.sendall(to_wire(self.order))
-            with line.makefile("rb") as lines:
-                for text in lines:
-                    message = from_wire(text)
-                    if isinstance(message, Delta):
-                        self.read_at.append(time.time())
-                        self.released_at.append(float(message.text))
-                    elif isinstance(message, Done | Refused):
-                        self.end = message
-
-    def join(self) -> None:
-        """Wait for the end of the stream."""
-        self._thread.join(timeout=30)
-
-    def late(self, effective_at: float) -> int:
-        """Words that left after `effective_at`, in seconds since 1970."""
-        released = sum(at > effective_at for at in self.released_at)
-        return max(released, sum(at > effective_at + READ_LATE_S for at in self.read_at))
+    def tell(self, record: Record, how: str) -> None:
+        """Add this part's rows."""
+        record.row(f"commit, {how}", **_spread(self.commit_ms))
+        record.row(f"commit to quiesced, {how}", **_spread(self.quiesced_ms))
+        record.row(
+            f"streams cut, {how}",
+            streams=self.streams,
+            withdrawals=len(self.quiesced_ms),
+            settled_by_expiry=self.by_expiry,
+        )
 
 
-def measure_enforcement(record: Record, home: Path, withdrawals: int) -> None:
+def measure_enforcement(
+    stage: Stage, home: Path, withdrawals: int, lease_s: float, more: Sequence[str] = ()
+) -> Enforced:
     """Withdraw one expert after another under load, and look for late words."""
-    stage = _Stage()
-    quiesced_ms: list[float] = []
-    commit_ms: list[float] = []
-    late = by_expiry = streams = 0
-    names = stage.promote()
-    with _runners(home) as urls:
+    found = Enforced()
+    names: list[str] = []
+    with runners(home, RUNNERS, lease_s=lease_s, token_s=TOKEN_S, more=more) as urls:
         for _ in range(withdrawals):
-            names = names or stage.promote()
-            name = names.pop(0)
-            for url in urls:
-                _wait_for(url, name)
-            listeners = [Listener(url, stage.order(name)) for url in urls]
-            while not all(listener.released_at or listener.end for listener in listeners):
-                time.sleep(0.002)
-            committed_ms, settled_ms, withdrawal = stage.withdraw(name)
-            commit_ms.append(committed_ms)
-            quiesced_ms.append(settled_ms)
-            by_expiry += withdrawal.quiesced_by != "acks"
-            for listener in listeners:
-                listener.join()
-                late += listener.late(withdrawal.quiesced_at.timestamp())
-                streams += _was_cut(listener)
-    record.row("commit", **_spread(commit_ms))
-    record.row("commit to quiesced", **_spread(quiesced_ms))
-    record.row("streams cut", streams=streams, withdrawals=withdrawals, settled_by_expiry=by_expiry)
-    record.claim("withdrawal.quiesced_p99_ms", _at(quiesced_ms, 0.99), "ms", "<= 100")
-    record.claim("withdrawal.late_tokens", late, "tokens", "== 0")
+            if not names:
+                names = stage.promote()
+                for url in urls:
+                    wait_for(url, names[-1])
+            _withdraw_once(stage, urls, names.pop(0), found)
+    return found
 
 
-def _was_cut(listener: Listener) -> bool:
-    end = listener.end
-    return isinstance(end, Done) and end.cause is EndCause.CONSENT_WITHDRAWN
+def _withdraw_once(stage: Stage, urls: Sequence[str], name: str, found: Enforced) -> None:
+    """Let every runner answer with an expert, take it back, and see what still came."""
+    from worker.tasks import enforcement
+
+    readers = [Reader(url, stage.order(name)) for url in urls]
+    while not all(reader.released_at or reader.end for reader in readers):
+        time.sleep(0.002)
+    began_s = time.perf_counter()
+    withdrawal = stage.withdraw(name)
+    seen_s = time.perf_counter()
+    enforcement.settle(withdrawal, lambda: None)
+    found.commit_ms.append((seen_s - began_s) * 1e3)
+    found.quiesced_ms.append((time.perf_counter() - seen_s) * 1e3)
+    withdrawal.refresh_from_db()
+    found.by_expiry += withdrawal.quiesced_by != "acks"
+    for reader in readers:
+        reader.join()
+        found.late += reader.late(withdrawal.quiesced_at.timestamp())
+        found.streams += isinstance(reader.end, Done) and (
+            reader.end.cause is EndCause.CONSENT_WITHDRAWN
+        )
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
@@ -161,190 +142,16 @@ def _at(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-class _Stage:
-    """One promoted build after another, each of `EXPERTS` experts licensed to one consumer."""
-
-    def __init__(self) -> None:
-        from governance.models import Anchor, Consumer
-
-        self._anchor = Anchor.objects.create(digest="a" * 64, title="bench")
-        Consumer.objects.create(slug="bench", name="Bench", territory="NL")
-        self.experts: dict[str, tuple[Any, str]] = {}
-        self.refs: dict[str, ExpertRef] = {}
-        self._builds = 0
-
-    def promote(self) -> list[str]:
-        """Serve a build of fresh experts from now on; their names."""
-        from django.utils import timezone
-
-        from governance.models import Build
-        from governance.services import snapshots
-        from governance.vocabulary import BuildState
-
-        at = timezone.now()
-        first = self._builds * EXPERTS
-        self._builds += 1
-        names = [f"expert-{number:04}" for number in range(first, first + EXPERTS)]
-        for number, name in enumerate(names, start=first):
-            self.experts[name] = _expert(name, number, self._anchor, at)
-        refs = [ExpertRef(name, self.experts[name][1]) for name in names]
-        self.refs = {ref.name: ref for ref in refs}
-        Build.objects.filter(state=BuildState.PROMOTED).update(state=BuildState.RETIRED)
-        # Each withdrawal plans a build of its own, so the numbers in use are not ours to know.
-        number = Build.objects.order_by("-number").values_list("number", flat=True).first() or 0
-        build = Build.objects.create(
-            number=number + 1,
-            digest=f"{self._builds:064x}",
-            anchor=self._anchor,
-            experts=[{"name": ref.name, "digest": ref.digest} for ref in refs],
-            top_k=4,
-            state=BuildState.PROMOTED,
-            proof={"bench": True},
-        )
-        snapshots.publish(reason="bench", build=build, at=at)
-        return names
-
-    def order(self, name: str) -> GenerationOrder:
-        """An endless order that may route to one expert."""
-        return GenerationOrder(
-            order_id=str(uuid4()),
-            decision_id=str(uuid4()),
-            policy_epoch=0,
-            build_digest=f"{self._builds:064x}",
-            anchor_digest="a" * 64,
-            allowed=(self.refs[name],),
-            top_k=4,
-            prompt="bench",
-            sampling=Sampling(max_tokens=10**6),
-            ask={"consumer": "bench", "purpose": "research", "territory": "NL"},
-        )
-
-    def withdraw(self, name: str) -> tuple[float, float, Any]:
-        """Commit and coordinate; (ms of the commit, ms from there until quiesced, the row)."""
-        from django.utils import timezone
-
-        from governance.services import consent
-        from worker.tasks import enforcement
-
-        began_s = time.perf_counter()
-        row = consent.withdraw(self.experts[name][0], by=None, at=timezone.now(), method="bench")
-        seen_s = time.perf_counter()
-        enforcement.settle(row, lambda: None)
-        settled_s = time.perf_counter()
-        row.refresh_from_db()
-        return (seen_s - began_s) * 1e3, (settled_s - seen_s) * 1e3, row
-
-
-def _expert(name: str, number: int, anchor: Any, at: Any) -> tuple[Any, str]:
-    from datetime import timedelta
-
-    from governance.models import (
-        Account,
-        Corpus,
-        DataOwner,
-        Expert,
-        ExpertRevision,
-        Finding,
-        Licence,
-    )
-    from governance.vocabulary import ExpertState, LicenceState, RevisionState, Verdict
-
-    owner, _ = DataOwner.objects.get_or_create(
-        slug="bench", defaults={"legal_name": "Bench", "jurisdiction": "NL"}
-    )
-    asker, _ = Account.objects.get_or_create(email="asker@bench.example")
-    decider, _ = Account.objects.get_or_create(email="decider@bench.example")
-    corpus = Corpus.objects.create(owner=owner, slug=name, title=name, source_licence="own")
-    Licence.objects.create(
-        reference=f"B-{number}",
-        corpus=corpus,
-        uses=["train", "answer"],
-        purposes=["research"],
-        starts_at=at - timedelta(days=1),
-        terms_digest="c" * 64,
-        state=LicenceState.APPROVED,
-        requested_by=asker,
-        requested_at=at,
-        decided_by=decider,
-        decided_at=at,
-    )
-    expert = Expert.objects.create(
-        name=name, title=name, owner=owner, corpus=corpus, state=ExpertState.ACTIVE
-    )
-    digest = f"{number:064x}"
-    revision = ExpertRevision.objects.create(
-        expert=expert,
-        number=1,
-        digest=digest,
-        weights_digest=digest,
-        anchor=anchor,
-        state=RevisionState.ACTIVATED,
-    )
-    Finding.objects.create(
-        revision=revision,
-        verdict=Verdict.PASS,
-        rate=0,
-        rate_low=0,
-        rate_high=0.001,
-        threshold=0.01,
-        seed=1,
-    )
-    return expert, digest
-
-
-@contextmanager
-def _runners(home: Path) -> Iterator[list[str]]:
-    urls = [f"unix://{home / f'r{number}.sock'}" for number in range(RUNNERS)]
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "bench.stub_runner"),
-                *("--name", f"runner-{number}", "--url", url),
-                *("--lease-s", str(LEASE_S), "--token-s", str(TOKEN_S)),
-            ],
-            cwd=_ROOT,
-            env={**os.environ, "RECLAIM_LOG_LEVEL": "ERROR"},
-        )
-        for number, url in enumerate(urls)
-    ]
-    try:
-        yield urls
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(timeout=30)
-
-
-def _wait_for(url: str, expert: str) -> None:
-    import json
-
-    until_s = time.monotonic() + 60
-    while time.monotonic() < until_s:
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-                line.connect(url.removeprefix("unix://"))
-                line.sendall(b'{"kind": "health"}\n')
-                with line.makefile("rb") as lines:
-                    said = json.loads(lines.readline())
-            if said["policy_epoch"] and expert in said["loaded"]:
-                return
-        except (OSError, ValueError):
-            pass
-        time.sleep(0.05)
-    raise RuntimeError(f"expected a runner at {url} within 60 s, found none; see its output")
-
-
 # ── Unloading ────────────────────────────────────────────────────────────────────────────────────
 
 
 def measure_unloading(record: Record, unloads: int) -> None:
     """`withdraw` to weights out of memory, in the real engine while it answers."""
-    from bench import engine as models
+    from bench import engine_world as models
     from modelops.engine import Engine
 
     with tempfile.TemporaryDirectory() as folder:
-        world = models.build_world(Path(folder))
+        world = models.build_world(Path(folder), models.SMALL)
         refs = tuple(sorted(world.refs.values()))
         engine = Engine(world.store, world.anchor_digest, models.AlwaysPermitted(refs), max_rows=8)
         engine.start()
@@ -356,7 +163,7 @@ def measure_unloading(record: Record, unloads: int) -> None:
         engine.close()
     record.row("withdraw to unloaded, 8 streams", **_spread(taken_ms))
     record.row("streams it ended", streams=cut, withdrawals=unloads)
-    record.claim("withdrawal.unload_ms", statistics.median(taken_ms), "ms", "<= 10")
+    record.claim("withdrawal.unload_p99_ms", _at(taken_ms, 0.99), "ms", "<= 10")
 
 
 def _unload_once(

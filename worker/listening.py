@@ -35,9 +35,10 @@ class Listener:
         return self
 
     def stop(self) -> None:
-        """End soon; does not wait for a hung network."""
+        """End soon, if it was started; does not wait for a hung network."""
         self._stopping.set()
-        self._thread.join(timeout=5 * _STOP_CHECK_S)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=5 * _STOP_CHECK_S)
 
     def _run(self) -> None:
         is_cut_off = False

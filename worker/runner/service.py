@@ -39,7 +39,8 @@ class Runner:
     """Serves on `url` under a lease of `lease_s` seconds until `stop` is called.
 
     `make_engine(anchor_digest, authority)` makes the engine for an anchor when the first build on
-    it is wanted. Streams that run at the end get `grace_s` to come to theirs.
+    it is wanted. Streams that run at the end get `grace_s` to come to theirs. One that does not
+    `listens` learns of policy by polling alone, every third of its lease.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Runner:
         lease_s: float,
         make_engine: Callable[[str, Authority], EngineLike],
         grace_s: float = GRACE_S,
+        listens: bool = True,
     ) -> None:
         self.incarnation: UUID = uuid4()
         self.fleet = Fleet(lambda anchor_digest: make_engine(anchor_digest, self.holder))
@@ -64,7 +66,7 @@ class Runner:
         self._server = Server(
             url, desk=desk, meter=self._meter, holder=self.holder, health=self.health
         )
-        self._name, self._grace_s = name, grace_s
+        self._name, self._grace_s, self._listens = name, grace_s, listens
         self._whole: tuple[WantedBuild, ...] = ()
         self._stopping = threading.Event()
 
@@ -74,7 +76,9 @@ class Runner:
 
     async def run(self) -> bool:
         """Serve until `stop`, then close the lease. False if this incarnation was taken away."""
-        listener = Listener(Channel.POLICY.value, self.holder.ring).start()
+        listener = Listener(Channel.POLICY.value, self.holder.ring)
+        if self._listens:
+            listener.start()
         lease = threading.Thread(
             target=_closing, args=(self.holder.run,), name="lease", daemon=True
         )
