@@ -686,7 +686,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('gw_seq', models.PositiveBigIntegerField()),
-                ('order_id', models.UUIDField(unique=True)),
+                ('order_id', models.UUIDField()),
                 ('decision_id', models.UUIDField()),
                 ('purpose', models.CharField(max_length=32)),
                 ('policy_epoch', models.PositiveBigIntegerField()),
@@ -2192,6 +2192,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='usagerecord',
             index=django.contrib.postgres.indexes.GinIndex(fields=['allowed'], name='governance__allowed_46f358_gin'),
+        ),
+        migrations.AddConstraint(
+            model_name='usagerecord',
+            constraint=models.UniqueConstraint(condition=models.Q(('finish_reason', 'refused'), _negated=True), fields=('order_id',), name='usage_order_begun_once'),
         ),
         migrations.AddConstraint(
             model_name='usagerecord',

@@ -40,7 +40,7 @@ class UsageRecord(models.Model):
     id = identity()
     incarnation = models.ForeignKey(RunnerLease, on_delete=models.PROTECT, related_name="usage")
     gw_seq = models.PositiveBigIntegerField()
-    order_id = models.UUIDField(unique=True)
+    order_id = models.UUIDField()
     decision_id = models.UUIDField()
     consumer = models.ForeignKey(Consumer, on_delete=models.PROTECT, related_name="usage")
     purpose = models.CharField(max_length=32)
@@ -76,6 +76,12 @@ class UsageRecord(models.Model):
             ),
         ]
         constraints = [
+            # An engine that would not begin it leaves the order to another runner.
+            models.UniqueConstraint(
+                name="usage_order_begun_once",
+                fields=["order_id"],
+                condition=~Q(finish_reason="refused"),
+            ),
             models.UniqueConstraint(
                 name="usage_sequence_once_an_incarnation", fields=["incarnation", "gw_seq"]
             ),

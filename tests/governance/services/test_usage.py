@@ -4,7 +4,7 @@ import threading
 from uuid import uuid4
 
 import pytest
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 
 from governance.errors import GovernanceError, LeaseRefused, NotFound, StalePolicy
 from governance.models import ExpertFence, UsageRecord
@@ -15,10 +15,10 @@ from tests.factories import NOW, after
 pytestmark = pytest.mark.django_db
 
 
-def opened(lease, *, allowed=("code",), policy_epoch=1, consumer=None, **fields):
+def opened(lease, *, allowed=("code",), policy_epoch=1, consumer=None, order_id=None, **fields):
     return usage.open_record(
         incarnation=lease.pk,
-        order_id=uuid4(),
+        order_id=order_id or uuid4(),
         decision_id=uuid4(),
         consumer=consumer or factories.consumer().slug,
         purpose="research",
@@ -148,3 +148,12 @@ def test_settling_waits_for_a_row_being_written():
     assert outcome == [True]
     with pytest.raises(StalePolicy):
         closed(UsageRecord.objects.get())
+
+
+def test_an_order_refused_by_one_engine_may_be_begun_by_another_runner_and_by_no_third():
+    order = uuid4()
+    first = opened(factories.lease(runner="r1"), order_id=order)
+    closed(first, usage.REFUSED)
+    opened(factories.lease(runner="r2"), order_id=order)
+    with pytest.raises(IntegrityError, match="usage_order_begun_once"):
+        opened(factories.lease(runner="r3"), order_id=order)
