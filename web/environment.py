@@ -20,6 +20,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from governance.services.limits import MOST, KeyLimits
+
 # The kernel's sun_path is 108 bytes on Linux and 104 on macOS, one of them a closing zero.
 SOCKET_PATH_MAX_BYTES: Final = 100
 
@@ -63,6 +65,9 @@ SETTINGS: Final = {
         Setting("RECLAIM_RUNNER_URL", "unix://HOME/run/runner.sock", "runners, comma-separated"),
         Setting("RECLAIM_OPEN_ANSWERS", "1024", "answers open at once in one web process"),
         Setting("RECLAIM_GRACE_S", "5", "seconds answers may go on when a process is stopped"),
+        Setting("RECLAIM_REQUESTS_PER_MINUTE", "0", "of a key that has no limit itself; 0: none"),
+        Setting("RECLAIM_TOKENS_PER_MINUTE", "0", "of a key that has no limit itself; 0: none"),
+        Setting("RECLAIM_ANSWERS_AT_ONCE", "0", "of a key that has no limit itself; 0: none"),
         Setting("RECLAIM_LOG_ORIGIN", "HOST/log", "name in the signed log head"),
         Setting("RECLAIM_WEBHOOK_HOSTS", "none", "hosts told in spite of a private address"),
         Setting("RECLAIM_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
@@ -127,6 +132,7 @@ class Serving:
     runner_urls: tuple[str, ...]
     open_answers: int
     grace_s: int
+    key_limits: KeyLimits
     log_origin: str
     webhook_hosts: tuple[str, ...]
 
@@ -195,6 +201,11 @@ def read(environ: Mapping[str, str], beside: Path) -> Configuration:
             runner_urls=_runner_urls(source, places.home),
             open_answers=source.whole("RECLAIM_OPEN_ANSWERS", 1024, low=1, high=65536),
             grace_s=source.whole("RECLAIM_GRACE_S", 5, low=0, high=600),
+            key_limits=KeyLimits(
+                source.limit("RECLAIM_REQUESTS_PER_MINUTE"),
+                source.limit("RECLAIM_TOKENS_PER_MINUTE"),
+                source.limit("RECLAIM_ANSWERS_AT_ONCE"),
+            ),
             log_origin=source.text("RECLAIM_LOG_ORIGIN") or f"{host}/log",
             webhook_hosts=tuple(
                 one.strip()
@@ -240,6 +251,10 @@ class _Source:
         if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
             raise refused(name, f"a whole number {low} to {high}", text, "correct or unset it")
         return int(text)
+
+    def limit(self, name: str) -> int | None:
+        """A whole number; 0 is none."""
+        return self.whole(name, 0, low=0, high=MOST) or None
 
     def yes(self, name: str) -> bool:
         text = self.text(name).lower()

@@ -15,6 +15,7 @@ from typing import Any
 
 from csp.constants import NONCE, NONE, SELF
 
+from governance.services.limits import KeyLimits
 from web import environment, logs
 from web.api.described import enum_names
 
@@ -31,6 +32,7 @@ RECLAIM_LEASE_S: int = _serving.lease_s
 RECLAIM_RUNNER_URLS: tuple[str, ...] = _serving.runner_urls
 RECLAIM_OPEN_ANSWERS: int = _serving.open_answers
 RECLAIM_GRACE_S: int = _serving.grace_s
+RECLAIM_KEY_LIMITS: KeyLimits = _serving.key_limits
 RECLAIM_LOG_ORIGIN: str = _serving.log_origin
 RECLAIM_WEBHOOK_HOSTS: tuple[str, ...] = _serving.webhook_hosts
 RECLAIM_PUBLIC_URL: str = _site.public_url

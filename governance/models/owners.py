@@ -231,6 +231,7 @@ class ApiKey(models.Model):
     """A consumer's credential. Only keyed digests are kept; a secret is shown once.
 
     While a rotation overlaps, the secret before it still opens the key until `previous_until`.
+    A limit that is null is the installation's.
     """
 
     id = identity()
@@ -243,6 +244,9 @@ class ApiKey(models.Model):
     rotated_at = models.DateTimeField(null=True, blank=True)
     scopes = words(null=True)
     purposes = words()
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    tokens_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    answers_at_once = models.PositiveIntegerField(null=True, blank=True)
     issued_at = instant()
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -255,6 +259,13 @@ class ApiKey(models.Model):
                 name="api_key_overlap_has_an_end",
                 condition=Q(previous_digest="", previous_until=None)
                 | (~Q(previous_digest="") & Q(previous_until__isnull=False)),
+            ),
+            *(
+                models.CheckConstraint(
+                    name=f"api_key_{name}_lets_something_through",
+                    condition=Q(**{name: None}) | Q(**{f"{name}__gt": 0}),
+                )
+                for name in ("requests_per_minute", "tokens_per_minute", "answers_at_once")
             ),
         ]
 

@@ -93,6 +93,7 @@ class UsageRecord(models.Model):
         ]
         indexes = [
             models.Index(fields=["-opened_at"]),
+            models.Index(fields=["decision_id"]),
             models.Index(fields=["consumer", "-opened_at"]),
             GinIndex(fields=["allowed"]),
         ]

@@ -1,12 +1,17 @@
-"""How far a withdrawal is, for the live page."""
+"""How far a withdrawal is, and which experts went because an authority or a court said so."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
-from governance.models import Build, FollowUp, Withdrawal
+from django.db.models import Q
+
+from governance.models import Build, Ending, FollowUp, Withdrawal
+from governance.policy.types import Ask
 from governance.services import builds, withdrawals
-from governance.vocabulary import CertificateStage, FollowUpKind
+from governance.vocabulary import CertificateStage, FollowUpKind, Instrument, Purpose
 
 
 @dataclass(frozen=True)
@@ -42,3 +47,26 @@ def withdrawal_progress(withdrawal: Withdrawal) -> WithdrawalProgress:
         stages=tuple(stage for stage in CertificateStage if stage in wanted),
         follow_ups=follow_ups,
     )
+
+
+def voided(names: Collection[str], ask: Ask, at: datetime) -> tuple[str, ...]:
+    """Those of these experts that `ask` lost to an authority or a court, in order.
+
+    Of all acts that ended use of an expert, or of a licence on its corpus, the latest counts. Who
+    gave the order is not on record, only that it was given.
+    """
+    purpose = [one.value for one in Purpose(ask.purpose).lineage]
+    acts = (
+        Ending.objects.exclude(instrument=Instrument.SUSPEND)
+        .filter(Q(purposes=None) | Q(purposes__overlap=purpose), effective_at__lte=at)
+        .filter(Q(consumers=None) | Q(consumers__contains=[ask.consumer]))
+        .order_by("effective_at", "recorded_at")
+    )
+    about = ("expert__name", "licence__corpus__experts__name")
+    found = acts.filter(Q(expert__name__in=names) | Q(licence__corpus__experts__name__in=names))
+    latest = {
+        name: instrument
+        for *named, instrument in found.values_list(*about, "instrument")
+        for name in named
+    }
+    return tuple(n for n in sorted(names) if latest.get(n) == Instrument.INVALIDATE)

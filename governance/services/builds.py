@@ -338,6 +338,11 @@ def wanted() -> list[Build]:
     return list(rows.filter(Q(state=BuildState.PROMOTED) | is_next))
 
 
+def was_served(digest: str) -> bool:
+    """Whether policy has ever named a build whose digest begins so."""
+    return PolicySnapshot.objects.filter(build__digest__startswith=digest).exists()
+
+
 def _served_number() -> int:
     served = Build.objects.filter(state=BuildState.PROMOTED)
     return served.values_list("number", flat=True).first() or 0

@@ -72,6 +72,7 @@ NO_ACTS = {
         "tombstone",
         "waits_for_approval",
         "wanted",
+        "was_served",
     },
     "activities": {"current"},
     "consent": {"check", "digest_of", "faults", "receipt", "standing", "with_state"},

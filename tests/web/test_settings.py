@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
+from governance.services.limits import KeyLimits
 from web import environment
 from web.nowhere.base import DatabaseWrapper
 
@@ -42,7 +43,7 @@ def test_every_name_the_code_reads_is_declared():
         for call in ast.walk(ast.parse(source))
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
-        and call.func.attr in {"text", "whole", "yes", "choice"}
+        and call.func.attr in {"text", "whole", "yes", "choice", "limit"}
         and call.args
         and isinstance(call.args[0], ast.Constant)
     }
@@ -65,7 +66,7 @@ def test_defaults_stand_on_a_bare_machine(tmp_path):
     assert found.places.store == tmp_path / "store"
     assert found.places.keys == tmp_path / "keys"
     assert found.serving == environment.Serving(
-        10, (f"unix://{tmp_path}/run/runner.sock",), 1024, 5, "127.0.0.1/log", ()
+        10, (f"unix://{tmp_path}/run/runner.sock",), 1024, 5, KeyLimits(), "127.0.0.1/log", ()
     )
     assert not found.site.is_https
     assert not found.site.debug

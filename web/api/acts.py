@@ -10,6 +10,7 @@ from rest_framework import serializers
 
 from governance.models import Consumer, DataOwner
 from governance.services import consumers, owners
+from governance.services.limits import MOST
 from governance.vocabulary import ConsumerStatus, Instrument, OwnerStatus
 
 
@@ -72,7 +73,19 @@ class RotateApiKey(serializers.Serializer[Any]):
     overlap_hours = serializers.IntegerField(min_value=0, max_value=720, default=24)
 
 
-class IssueApiKey(serializers.Serializer[Any]):
+def _limit() -> serializers.IntegerField:
+    return serializers.IntegerField(min_value=1, max_value=MOST, allow_null=True, default=None)
+
+
+class KeyLimitFields(serializers.Serializer[Any]):
+    """How much a key may ask; null: as the installation has it."""
+
+    requests_per_minute = _limit()
+    tokens_per_minute = _limit()
+    answers_at_once = _limit()
+
+
+class IssueApiKey(KeyLimitFields):
     """Issue a key; its secret is in the answer, once."""
 
     label = serializers.CharField(max_length=100)  # type: ignore[assignment] # a field named label

@@ -14,15 +14,17 @@ from rest_framework.response import Response
 from governance.models import Account, Consumer, ExpertRevision
 from governance.services import approvals, consumers, exports
 from governance.services.approvals import Subject, subjects
+from governance.services.limits import KeyLimits
 from governance.vocabulary import ApprovalKind, ApprovalState, Role
 from web import access, approving, stepup
+from web.api import acts
 from web.api.approvals import ApprovalSerializer, rows
 from web.api.parties import with_secret
 from web.api.room import Room, one, shown
 from web.api.serializers import IssuedKeySerializer
 
 
-class AskForKey(serializers.Serializer[Any]):
+class AskForKey(acts.KeyLimitFields):
     """A key somebody else is to approve."""
 
     consumer = serializers.SlugField()
@@ -73,7 +75,8 @@ class KeyRequests(Room):
             one(Consumer.objects.all(), slug=given.pop("consumer")),
             given.pop("words"),
         )
-        subject = subjects.api_key(consumer, **given)
+        limits = KeyLimits.taken_from(given)
+        subject = subjects.api_key(consumer, **given, limits=limits)
         return _asked(subject, by, words)
 
 
@@ -144,6 +147,7 @@ class KeyIssue(Room):
             one(Consumer.objects.all(), pk=found.subject_id),
             **terms,
             expires_at=datetime.fromisoformat(ends) if ends else None,
+            limits=KeyLimits.of(found.content),
             by=by,
             at=timezone.now(),
         )

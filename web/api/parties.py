@@ -21,6 +21,7 @@ from governance.services import (
     consumers,
     owners,
 )
+from governance.services.limits import KeyLimits
 from governance.vocabulary import ConsumerStatus, OwnerStatus, Role
 from web import access, stepup
 from web.api import acts
@@ -169,7 +170,8 @@ class ConsumerKeys(Room, ListAPIView[ApiKey]):
         stepup.check_rest(request)
         consumer = one(Consumer.objects.all(), slug=slug)
         given = self.given(acts.IssueApiKey)
-        issued = consumers.issue_key(consumer, **given, by=by, at=timezone.now())
+        limits = KeyLimits.taken_from(given)
+        issued = consumers.issue_key(consumer, **given, limits=limits, by=by, at=timezone.now())
         return with_secret(issued, status.HTTP_201_CREATED)
 
 

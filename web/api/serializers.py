@@ -24,6 +24,7 @@ from governance.models import (
     Withdrawal,
 )
 from governance.services import builds, consumers, owners
+from governance.services.limits import LIMITS
 
 
 class OwnerSerializer(serializers.ModelSerializer[DataOwner]):
@@ -59,8 +60,8 @@ class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
     class Meta:
         model = ApiKey
         fields: ClassVar[list[str]] = [
-            "prefix", "label", "purposes", "scopes", "issued_at", "expires_at", "rotated_at",
-            "previous_until", "revoked_at", "last_used_at",
+            "prefix", "label", "purposes", "scopes", *LIMITS, "issued_at", "expires_at",
+            "rotated_at", "previous_until", "revoked_at", "last_used_at",
         ]  # fmt: skip
 
 

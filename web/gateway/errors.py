@@ -14,7 +14,10 @@ from django.http import JsonResponse
 
 
 class GatewayError(Exception):
-    """A request that ends without an answer. `retry_after_s` is set where waiting helps."""
+    """A request that ends without an answer. `retry_after_s` is set where waiting helps.
+
+    `headers` go with it whatever else it says.
+    """
 
     def __init__(
         self,
@@ -25,6 +28,7 @@ class GatewayError(Exception):
         param: str | None = None,
         reclaim: Mapping[str, Any] | None = None,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -33,6 +37,7 @@ class GatewayError(Exception):
         self.param = param
         self.reclaim = dict(reclaim or {})
         self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
         """The JSON object clients read."""
@@ -48,7 +53,7 @@ class GatewayError(Exception):
 
     def response(self) -> JsonResponse:
         """The HTTP answer."""
-        response = JsonResponse(self.body(), status=self.status)
+        response = JsonResponse(self.body(), status=self.status, headers=self.headers)
         if self.status is HTTPStatus.UNAUTHORIZED:
             response["WWW-Authenticate"] = 'Bearer realm="reclaim"'
         if self.retry_after_s is not None:
@@ -59,10 +64,14 @@ class GatewayError(Exception):
 _TYPES = {
     HTTPStatus.BAD_REQUEST: "invalid_request_error",
     HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.PAYMENT_REQUIRED: "insufficient_quota",
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.METHOD_NOT_ALLOWED: "invalid_request_error",
+    HTTPStatus.GONE: "not_found_error",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "invalid_request_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+    HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS: "permission_error",
     HTTPStatus.SERVICE_UNAVAILABLE: "service_unavailable_error",
 }
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, assert_never
+from typing import Any
 
 from governance.models import ApiKey, Consumer
 from governance.policy.types import Ask, Decision, Denied, Permitted, Snapshot
 from governance.services import consumers
 from governance.vocabulary import KeyScope, Purpose, Sector, Why
 from web.gateway.errors import GatewayError, invalid
-from web.gateway.port import (
-    ExpertRef,
-    GenerationOrder,
-    Sampling,
-    Turn,
-    ask_on_the_wire,
-)
+from web.gateway.port import PUBLIC, ExpertRef, GenerationOrder, Turn, ask_on_the_wire
 from web.gateway.wire import Asked
 
 MODEL_ALIAS = "reclaim"
@@ -29,21 +23,40 @@ MODEL_ALIAS = "reclaim"
 
 @dataclass(frozen=True)
 class Admitted:
-    """A permitted request: the order for the runner, and what the answer will say about it."""
+    """A permitted request: the order for the runner, and what the answer will say about it.
+
+    `ask` is what was decided, `not_preferred` why preferred experts have no part in the answer.
+    Where several `answers` are wanted, `order` is the first one's.
+    """
 
     order: GenerationOrder
     snapshot: Snapshot
+    ask: Ask
     denied: Mapping[str, tuple[Why, ...]]
+    not_preferred: Mapping[str, tuple[Why, ...]] = field(default_factory=dict)
+    answers: int = 1
+
+    def each(self) -> tuple[Admitted, ...]:
+        """One for each answer: an order of its own under the same decision, and the next seed."""
+        return (self, *(self._other(by) for by in range(1, self.answers)))
+
+    def _other(self, by: int) -> Admitted:
+        sampling = replace(self.order.sampling, seed=self.order.sampling.seed + by)
+        order = replace(self.order, order_id=str(uuid.uuid4()), sampling=sampling)
+        return replace(self, order=order)
 
     def reclaim(self) -> dict[str, Any]:
         """Our object in the answer."""
-        return {
+        found: dict[str, Any] = {
             "policy_epoch": self.order.policy_epoch,
             "decision_id": self.order.decision_id,
             "build": self.order.build_digest,
             "experts_allowed": [expert.name for expert in self.order.allowed],
             "experts_denied": reasons(self.denied),
         }
+        if self.not_preferred:
+            found["experts_preferred_denied"] = reasons(self.not_preferred)
+        return found
 
 
 def ask_for(api_key: ApiKey, asked: Asked) -> Ask:
@@ -108,38 +121,45 @@ def check_scope(api_key: ApiKey, scope: KeyScope) -> None:
         )
 
 
-def check_model(asked: Asked, snapshot: Snapshot) -> None:
-    """Refuse a model that is not served.
+def preferring(
+    prefer: frozenset[str], ask: Ask, snapshot: Snapshot, decision: Decision
+) -> tuple[Ask, Mapping[str, tuple[Why, ...]]]:
+    """`ask` narrowed to the preferred experts that `decision` permits, and why not the others.
 
-    Raises:
-        GatewayError: 404, naming what is served.
+    It only ever excludes more, and nothing that is required. Where policy permits none of the
+    preferred ones the ask stays as it is: a preference refuses nobody an answer.
     """
-    if asked.model not in served_names(snapshot):
-        raise GatewayError(
-            HTTPStatus.NOT_FOUND,
-            "model_not_found",
-            f"Expected one of {', '.join(served_names(snapshot))}; found {asked.model!r}. "
-            "GET /v1/models lists what this key may use.",
-            param="model",
-        )
+    if not prefer or isinstance(decision, Denied):
+        return ask, {}
+    known = {expert.name for expert in snapshot.experts}
+    permitted = {PUBLIC, *(expert.name for expert in decision.allowed)}
+    wrong = {
+        name: decision.denied[name] if name in known else (Why.UNKNOWN_EXPERT,)
+        for name in sorted(prefer - permitted)
+    }
+    if not prefer & permitted:
+        return ask, wrong
+    return replace(ask, exclude=ask.exclude | (known - prefer - ask.require)), wrong
 
 
 def admit(
-    asked: Asked, ask: Ask, snapshot: Snapshot, decision: Decision, *, decision_id: uuid.UUID
+    asked: Asked,
+    ask: Ask,
+    snapshot: Snapshot,
+    decision: Permitted,
+    *,
+    decision_id: uuid.UUID,
+    not_preferred: Mapping[str, tuple[Why, ...]],
 ) -> Admitted:
-    """Turn a permission into an order.
-
-    Raises:
-        GatewayError: 403 with every reason when denied.
-    """
-    match decision:
-        case Denied():
-            raise _denied(decision, decision_id)
-        case Permitted():
-            order = _order(asked, ask, snapshot, decision, decision_id)
-            return Admitted(order=order, snapshot=snapshot, denied=decision.denied)
-        case _:
-            assert_never(decision)
+    """Turn a permission into an order."""
+    return Admitted(
+        order=_order(asked, ask, snapshot, decision, decision_id),
+        snapshot=snapshot,
+        ask=ask,
+        denied=decision.denied,
+        not_preferred=not_preferred,
+        answers=asked.answers,
+    )
 
 
 def served_names(snapshot: Snapshot) -> tuple[str, ...]:
@@ -155,26 +175,10 @@ def reasons(denied: Mapping[str, tuple[Why, ...]]) -> dict[str, list[dict[str, s
     }
 
 
-def _denied(decision: Denied, decision_id: uuid.UUID) -> GatewayError:
-    said = "; ".join(why.label for why in decision.why)
-    return GatewayError(
-        HTTPStatus.FORBIDDEN,
-        "not_licensed",
-        f"Policy does not permit this request: {said}.",
-        reclaim={
-            "why": [why.value for why in decision.why],
-            "policy_epoch": decision.policy_epoch,
-            "decision_id": str(decision_id),
-            "experts_denied": reasons(decision.denied),
-        },
-    )
-
-
 def _order(
     asked: Asked, ask: Ask, snapshot: Snapshot, decision: Permitted, decision_id: uuid.UUID
 ) -> GenerationOrder:
-    choice = asked.choice
-    seed = secrets.randbits(63) if choice.seed is None else choice.seed
+    seed = secrets.randbits(62) if asked.seed is None else asked.seed
     return GenerationOrder(
         order_id=str(uuid.uuid4()),
         decision_id=str(decision_id),
@@ -185,13 +189,7 @@ def _order(
         top_k=snapshot.top_k,
         turns=tuple(Turn(role, content) for role, content in asked.messages),
         prompt=asked.prompt,
-        sampling=Sampling(
-            max_tokens=choice.max_tokens,
-            temperature=choice.temperature,
-            top_p=choice.top_p,
-            seed=seed,
-            stop=choice.stop,
-        ),
+        sampling=replace(asked.sampling, seed=seed),
         score_prompt=asked.wants_scores,
         trace_routing=asked.trace_routing,
         ask=ask_on_the_wire(

@@ -7,7 +7,7 @@ permitted, the stream ends here and now.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,8 +32,6 @@ from web.gateway.port import (
     RunnerUnavailable,
     Tally,
 )
-from web.gateway.render import SSE_END, Answer, sse
-from web.gateway.wire import Asked
 
 _REFUSALS = {
     RefusalReason.CONTEXT_LENGTH: (HTTPStatus.BAD_REQUEST, None),
@@ -61,7 +59,7 @@ class Passage:
     admitted: Admitted
     ask: Ask
 
-    async def pieces(self) -> AsyncIterator[Delta | Done]:
+    async def pieces(self) -> AsyncGenerator[Delta | Done]:
         """What may be handed out.
 
         Raises:
@@ -128,25 +126,3 @@ def refused_for_good(refused: Refused) -> GatewayError:
     return GatewayError(
         status, refused.reason.value, refused.detail, param=param, retry_after_s=retry_after_s
     )
-
-
-async def events(
-    first: Delta | Done, rest: AsyncIterator[Delta | Done], answer: Answer, asked: Asked
-) -> AsyncIterator[bytes]:
-    """The server-sent events of a stream whose first message has already come."""
-    try:
-        yield answer.opening()
-        message: Delta | Done = first
-        while not isinstance(message, Done):
-            yield answer.piece(message)
-            message = await anext(rest)
-        yield answer.closing(message)
-        if asked.wants_stream_usage:
-            yield answer.usage_chunk(message)
-        yield SSE_END
-    except GatewayError as error:
-        yield sse(error.body())
-    finally:
-        closing = getattr(rest, "aclose", None)
-        if closing is not None:
-            await closing()

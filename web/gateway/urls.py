@@ -9,5 +9,6 @@ urlpatterns = [
     path("models/<str:name>", views.models, name="gateway-model"),
     path("chat/completions", views.chat_completions, name="gateway-chat"),
     path("completions", views.completions, name="gateway-completions"),
+    path("receipts/<str:name>", views.receipt, name="gateway-receipt"),
     re_path(r"^.*$", views.not_found),
 ]

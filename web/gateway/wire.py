@@ -1,8 +1,8 @@
-"""What travels between an API consumer and the gateway: OpenAI's requests and answers.
+"""What an API consumer asks: OpenAI's requests, read into frozen values.
 
-`parse_*` turn a body into frozen values or raise `GatewayError`; `render_*` turn a finished answer
-into the objects OpenAI's clients read, with our own object `reclaim` beside theirs. Fields we do
-not offer are refused by name rather than silently ignored.
+`parse_*` turn a body into `Asked` or raise `GatewayError`. Fields we do not offer are refused by
+name rather than silently ignored. `top_k` and `repetition_penalty` are not OpenAI's: they are named
+and meant as by vLLM's server.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rest_framework import serializers
 
 from web.gateway.errors import GatewayError, invalid
+from web.gateway.fields import Biases, Number, Stops
+from web.gateway.port import Sampling
 
-MAX_TOKENS_LIMIT = 4096
+MAX_TOKENS_LIMIT: Final = 4096
+MOST_ANSWERS: Final = 8
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (None, 1),
     "best_of": (None, 1),
     "tools": (None, []),
     "functions": (None, []),
     "tool_choice": (None, "none", "auto"),
     "response_format": (None, {"type": "text"}),
-    "logit_bias": (None, {}),
-    "presence_penalty": (None, 0, 0.0),
-    "frequency_penalty": (None, 0, 0.0),
+    "min_p": (None, 0),
     "suffix": (None, ""),
     "modalities": (None, ["text"]),
     "audio": (None,),
@@ -36,31 +36,28 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How the answer is to be chosen: sampling, length, stops."""
-
-    max_tokens: int
-    temperature: float
-    top_p: float
-    seed: int | None
-    stop: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Asked:
-    """One request, chat or completion, free of HTTP. `messages` are (role, content)."""
+    """One request, chat or completion, free of HTTP. `messages` are (role, content).
+
+    `answers` of them are wanted, each sampled with a seed of its own: `seed` and those after it, or
+    any where it is None. Experts: `prefer` narrows as far as they are permitted, `exclude` narrows,
+    `require` insists.
+    """
 
     is_chat: bool
     model: str
     messages: tuple[tuple[str, str], ...]
     prompt: str
-    choice: Choice
-    wants_stream: bool
-    wants_stream_usage: bool
-    wants_scores: bool
-    purpose: str | None
-    exclude: frozenset[str]
-    require: frozenset[str]
+    sampling: Sampling
+    seed: int | None = None
+    answers: int = 1
+    wants_stream: bool = False
+    wants_stream_usage: bool = False
+    wants_scores: bool = False
+    purpose: str | None = None
+    exclude: frozenset[str] = frozenset()
+    require: frozenset[str] = frozenset()
+    prefer: frozenset[str] = frozenset()
     trace_routing: bool = False
     """What each expert had a part in, token by token: the playground's alone, no body asks it."""
 
@@ -77,9 +74,12 @@ class _Message(serializers.Serializer[Any]):
         return "".join(str(text) for text in texts)
 
 
+def _names() -> serializers.ListField:
+    return serializers.ListField(child=serializers.SlugField(), default=list, max_length=64)
+
+
 class _Experts(serializers.Serializer[Any]):
-    exclude = serializers.ListField(child=serializers.SlugField(), default=list, max_length=64)
-    require = serializers.ListField(child=serializers.SlugField(), default=list, max_length=64)
+    prefer, exclude, require = _names(), _names(), _names()
 
 
 class _Metadata(serializers.Serializer[Any]):
@@ -90,27 +90,27 @@ class _StreamOptions(serializers.Serializer[Any]):
     include_usage = serializers.BooleanField(default=False)
 
 
-class _Stop(serializers.Field[Any, Any, Any, Any]):
-    def to_internal_value(self, value: Any) -> tuple[str, ...]:
-        stops = [value] if isinstance(value, str) else value
-        if not isinstance(stops, list) or not 0 < len(stops) <= 4:
-            raise serializers.ValidationError("Expected a string or a list of one to four.")
-        if not all(isinstance(stop, str) and stop for stop in stops):
-            raise serializers.ValidationError("Expected stop strings that are not empty.")
-        return tuple(stops)
-
-
 class _Request(serializers.Serializer[Any]):
     model = serializers.CharField(max_length=200)
+    n = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=MOST_ANSWERS
+    )
     max_tokens = serializers.IntegerField(
         required=False, allow_null=True, min_value=0, max_value=MAX_TOKENS_LIMIT
     )
-    temperature = serializers.FloatField(default=1.0, min_value=0, max_value=2)
-    top_p = serializers.FloatField(default=1.0, min_value=0.01, max_value=1)
-    seed = serializers.IntegerField(
-        required=False, allow_null=True, min_value=-(2**63), max_value=2**63 - 1
+    temperature = Number(0, 2, 1)
+    top_p = Number(0.01, 1, 1)
+    top_k = serializers.IntegerField(
+        required=False, allow_null=True, min_value=-1, max_value=1_000_000
     )
-    stop = _Stop(required=False, allow_null=True)
+    presence_penalty = Number(-2, 2, 0)
+    frequency_penalty = Number(-2, 2, 0)
+    repetition_penalty = Number(0.01, 10, 1)
+    logit_bias = Biases(required=False, allow_null=True)
+    seed = serializers.IntegerField(
+        required=False, allow_null=True, min_value=-(2**63), max_value=2**63 - MOST_ANSWERS
+    )
+    stop = Stops(required=False, allow_null=True)
     stream = serializers.BooleanField(default=False)
     stream_options = _StreamOptions(required=False, allow_null=True)
     metadata = _Metadata(required=False, allow_null=True)
@@ -122,20 +122,16 @@ class _ChatRequest(_Request):
     max_completion_tokens = serializers.IntegerField(
         required=False, allow_null=True, min_value=1, max_value=MAX_TOKENS_LIMIT
     )
+    logprobs = serializers.BooleanField(required=False, allow_null=True)
+    top_logprobs = serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, max_value=20
+    )
 
 
 class _CompletionRequest(_Request):
     prompt = serializers.JSONField()
     echo = serializers.BooleanField(default=False)
-    logprobs = serializers.IntegerField(
-        required=False,
-        allow_null=True,
-        min_value=0,
-        max_value=0,
-        error_messages={
-            "max_value": "Expected 0: only the chosen token's log-probability is offered."
-        },
-    )
+    logprobs = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=5)
 
     def validate_prompt(self, value: Any) -> str:
         one = value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -158,8 +154,14 @@ def parse_chat(body: bytes) -> Asked:
             param="messages",
             code="empty_prompt",
         )
+    top_logprobs = fields.get("top_logprobs")
+    if fields.get("logprobs"):
+        top_logprobs = top_logprobs or 0
+    elif top_logprobs is not None:
+        raise invalid("Expected `logprobs: true` beside `top_logprobs`.", param="top_logprobs")
     limit = fields.get("max_completion_tokens") or fields.get("max_tokens") or 128
-    return _asked(fields, messages=messages, prompt="", max_tokens=limit, wants_scores=False)
+    sampling = _sampling(fields, max_tokens=limit, top_logprobs=top_logprobs)
+    return _asked(fields, is_chat=True, messages=messages, sampling=sampling)
 
 
 def parse_completion(body: bytes) -> Asked:
@@ -174,10 +176,12 @@ def parse_completion(body: bytes) -> Asked:
         raise invalid(
             "Expected a prompt with text, found an empty one.", param="prompt", code="empty_prompt"
         )
-    wants_scores = fields["echo"] and fields.get("logprobs") is not None
-    if fields["echo"] and not wants_scores:
+    top_logprobs = fields.get("logprobs")
+    wants_scores = fields["echo"]
+    if wants_scores and top_logprobs != 0:
         raise invalid(
-            "Expected `logprobs: 0` beside `echo`: echo is offered for scoring a prompt.",
+            "Expected `logprobs: 0` beside `echo`: echo is offered for scoring a prompt, and a "
+            "prompt's tokens come without likelier ones in their place.",
             param="echo",
             code="unsupported_value",
         )
@@ -188,7 +192,8 @@ def parse_completion(body: bytes) -> Asked:
             "Expected max_tokens of at least 1; 0 is for scoring a prompt with echo.",
             param="max_tokens",
         )
-    return _asked(fields, messages=(), prompt=prompt, max_tokens=limit, wants_scores=wants_scores)
+    sampling = _sampling(fields, max_tokens=limit, top_logprobs=top_logprobs)
+    return _asked(fields, prompt=prompt, sampling=sampling, wants_scores=wants_scores)
 
 
 def _validated(serializer_class: type[_Request], body: bytes) -> dict[str, Any]:
@@ -230,31 +235,44 @@ def _first_error(errors: Any) -> GatewayError:
             return invalid(f"{param or 'body'}: {found}", param=param)
 
 
+def _sampling(fields: Mapping[str, Any], *, max_tokens: int, top_logprobs: int | None) -> Sampling:
+    return Sampling(
+        max_tokens=max_tokens,
+        temperature=fields["temperature"],
+        top_p=fields["top_p"],
+        stop=fields.get("stop") or (),
+        top_k=max(fields.get("top_k") or 0, 0),
+        presence_penalty=fields["presence_penalty"],
+        frequency_penalty=fields["frequency_penalty"],
+        repetition_penalty=fields["repetition_penalty"],
+        logit_bias=fields.get("logit_bias") or (),
+        top_logprobs=top_logprobs,
+    )
+
+
 def _asked(
     fields: Mapping[str, Any],
     *,
-    messages: tuple[tuple[str, str], ...],
-    prompt: str,
-    max_tokens: int,
-    wants_scores: bool,
+    is_chat: bool = False,
+    messages: tuple[tuple[str, str], ...] = (),
+    prompt: str = "",
+    sampling: Sampling,
+    wants_scores: bool = False,
 ) -> Asked:
     experts = fields.get("experts") or {}
     return Asked(
-        is_chat=bool(messages),
+        is_chat=is_chat,
         model=fields["model"],
         messages=messages,
         prompt=prompt,
-        choice=Choice(
-            max_tokens=max_tokens,
-            temperature=fields["temperature"],
-            top_p=fields["top_p"],
-            seed=fields.get("seed"),
-            stop=fields.get("stop") or (),
-        ),
+        sampling=sampling,
+        seed=fields.get("seed"),
+        answers=fields.get("n") or 1,
         wants_stream=fields["stream"],
         wants_stream_usage=(fields.get("stream_options") or {}).get("include_usage", False),
         wants_scores=wants_scores,
         purpose=(fields.get("metadata") or {}).get("purpose"),
         exclude=frozenset(experts.get("exclude", ())),
         require=frozenset(experts.get("require", ())),
+        prefer=frozenset(experts.get("prefer", ())),
     )

@@ -7,7 +7,7 @@ has a row the content can be read again (`again`), and an approval of anything e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from governance.models import (
     Licence,
 )
 from governance.services import terms as terms_of
+from governance.services.limits import KeyLimits
 from governance.vocabulary import ApprovalKind, BuildState, ConsumerStatus, OwnerStatus
 
 NOT_EXPORTED = (BuildState.PLANNED, BuildState.FAILED, BuildState.TOMBSTONED)
@@ -210,8 +211,9 @@ def api_key(
     purposes: Sequence[str],
     scopes: Sequence[str] | None,
     expires_at: datetime | None,
+    limits: KeyLimits | None = None,
 ) -> Subject:
-    """A key of a consumer, bound to purposes."""
+    """A key of a consumer, bound to purposes and limits."""
     return Subject(
         ApprovalKind.API_KEY,
         "consumer",
@@ -224,6 +226,7 @@ def api_key(
             "purposes": sorted({str(purpose) for purpose in purposes}),
             "scopes": sorted({str(scope) for scope in scopes}) if scopes is not None else None,
             "expires_at": plain(expires_at.astimezone(UTC)) if expires_at else None,
+            **asdict(limits or KeyLimits()),
         },
         thread=f"consumer:{consumer.slug}",
     )

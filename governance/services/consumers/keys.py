@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from governance.log import events
 from governance.models import Account, ApiKey, Consumer
 from governance.services import approvals
 from governance.services.approvals import subjects
+from governance.services.limits import KeyLimits
 from governance.vocabulary import ConsumerStatus, EventTag, KeyScope, Purpose
 
 PREFIX_CHARACTERS = 10
@@ -44,6 +45,7 @@ def issue_key(
     purposes: Collection[str],
     scopes: Collection[str] | None = None,
     expires_at: datetime | None = None,
+    limits: KeyLimits | None = None,
     by: Account | None,
     at: datetime,
 ) -> IssuedKey:
@@ -51,6 +53,7 @@ def issue_key(
 
     Args:
         scopes: endpoints of the gateway it may call; None means all but the playground.
+        limits: how much it may ask; what is left out is as the installation has it.
 
     Raises:
         InvalidTerms: no purpose, an unknown purpose or scope, or an end that has passed.
@@ -68,7 +71,12 @@ def issue_key(
             fields={"expires_at": "This has passed already."},
         )
     asked = subjects.api_key(
-        consumer, label=label, purposes=named, scopes=called, expires_at=expires_at
+        consumer,
+        label=label,
+        purposes=named,
+        scopes=called,
+        expires_at=expires_at,
+        limits=limits,
     )
     approvals.spend(asked, at=at)
     prefix = secrets.token_hex(PREFIX_CHARACTERS // 2)
@@ -82,6 +90,7 @@ def issue_key(
         scopes=called,  # type: ignore[misc] # the stubs do not know that null means "any"
         issued_at=at,
         expires_at=expires_at,
+        **asdict(limits or KeyLimits()),
     )
     events.stage(
         EventTag.API_KEY_ISSUED,

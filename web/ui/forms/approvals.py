@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 
 from governance.models import Account, Consumer
 from governance.services import approvals, exports
+from governance.services.limits import LIMITS
 from governance.vocabulary import ApprovalKind, ApprovalRule, PaymentType, Role
 from web.ui.forms.fields import Day, LongSelect
 from web.ui.forms.parties import ApiKeyForm
@@ -109,7 +110,7 @@ class KeyRequestForm(ApiKeyForm):
         Consumer.objects.order_by("name"), to_field_name="slug", widget=LongSelect
     )
     words = forms.CharField(label="Why", required=False)
-    field_order = ("consumer", "label", "purposes", "expires_on", "words")
+    field_order = ("consumer", "label", "purposes", "scopes", "expires_on", *LIMITS, "words")
 
 
 class WaiverForm(forms.Form):

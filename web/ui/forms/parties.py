@@ -10,6 +10,7 @@ from django.contrib.auth.password_validation import validate_password
 
 from governance.models import Account
 from governance.services.documents import MEDIA_TYPES
+from governance.services.limits import MOST, KeyLimits
 from governance.vocabulary import (
     KeyScope,
     OwnerRole,
@@ -173,6 +174,13 @@ class ConsumerForm(forms.Form):
         return str(self.cleaned_data["recipient_class"] or RecipientClass.COMMERCIAL)
 
 
+def _limit(label: str) -> forms.IntegerField:
+    return forms.IntegerField(
+        label=label, required=False, min_value=1, max_value=MOST,
+        help_text="Empty: as the installation has it.",
+    )  # fmt: skip
+
+
 class ApiKeyForm(forms.Form):
     """Issue a key to a consumer."""
 
@@ -191,6 +199,10 @@ class ApiKeyForm(forms.Form):
         help_text="The first day on which it no longer opens anything. Empty: open-ended.",
     )  # fmt: skip
 
+    requests_per_minute = _limit("Requests a minute")
+    tokens_per_minute = _limit("Tokens a minute")
+    answers_at_once = _limit("Answers at once")
+
     def terms(self) -> dict[str, Any]:
         """What `consumers.issue_key` is told. Days begin at 00:00 UTC."""
         ends_on = self.cleaned_data["expires_on"]
@@ -199,6 +211,7 @@ class ApiKeyForm(forms.Form):
             "purposes": [Purpose(purpose) for purpose in self.cleaned_data["purposes"]],
             "scopes": self.cleaned_data["scopes"] or None,
             "expires_at": datetime.combine(ends_on, time(), UTC) if ends_on else None,
+            "limits": KeyLimits.of(self.cleaned_data),
         }
 
 

@@ -21,6 +21,7 @@ from governance.errors import GovernanceError
 from governance.models import Consumer, ExpertRevision
 from governance.services import approvals, consumers, exports
 from governance.services.approvals import Subject, subjects
+from governance.services.limits import KeyLimits
 from governance.vocabulary import ApprovalKind, ApprovalState, Role
 from web import access, approving, stepup
 from web.ui import forms
@@ -104,6 +105,7 @@ def issue_key(request: HttpRequest, identity: str) -> HttpResponseBase:
             label=terms["label"],
             purposes=terms["purposes"],
             scopes=terms["scopes"],
+            limits=KeyLimits.of(terms),
             expires_at=datetime.fromisoformat(ends) if ends else None,
             by=access.staff(request, Role.LEGAL),
             at=timezone.now(),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -17,6 +20,7 @@ from governance.selectors.reach import reach_of
 from governance.services import approvals, consumers, snapshots
 from governance.services.approvals import subjects
 from governance.services.consumers.register import FACTS
+from governance.services.limits import KeyLimits
 from governance.vocabulary import ConsumerStatus, Role
 from web import access, stepup
 from web.ui import forms
@@ -167,11 +171,13 @@ def _key_page(
     request: HttpRequest, key: ApiKey, form: forms.RotateForm, *, secret: str = ""
 ) -> HttpResponse:
     now = timezone.now()
+    limits = KeyLimits.of(key).over(settings.RECLAIM_KEY_LIMITS)
     context = {
         "key": key,
         "consumer": key.consumer,
         "is_open": key.revoked_at is None and (key.expires_at is None or key.expires_at > now),
         "overlaps": key.previous_until is not None and key.previous_until > now,
+        "limits": asdict(limits),
         "reach": reach_of(key, snapshots.current(), at=now),
         "form": form,
         "secret": secret,
