@@ -201,6 +201,7 @@ class RefusalReason(StrEnum):
     USAGE_UNRECORDED = "usage_unrecorded"
     BAD_ORDER = "bad_order"
     ENDING = "runner_ending"
+    BAD_SAMPLING = "invalid_sampling"
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ class Intake:
 
     def examine(self, order: GenerationOrder, deliver: Deliver) -> Sequence | Refused:
         """The order as a sequence, or its refusal."""
-        wrong = _why_malformed(order) or sampling.why_not(order.sampling, self._vocab_size)
-        if wrong:
-            return Refused(order.order_id, RefusalReason.BAD_ORDER, wrong)
+        if malformed := _why_malformed(order):
+            return Refused(order.order_id, RefusalReason.BAD_ORDER, malformed)
+        if wrong := sampling.why_not(order.sampling, self._vocab_size):
+            return Refused(order.order_id, RefusalReason.BAD_SAMPLING, wrong)
         if order.anchor_digest != self._anchor_digest:
             return Refused(
                 order.order_id,

@@ -36,6 +36,7 @@ from web.gateway.port import (
 _REFUSALS = {
     RefusalReason.CONTEXT_LENGTH: (HTTPStatus.BAD_REQUEST, None),
     RefusalReason.EMPTY_PROMPT: (HTTPStatus.BAD_REQUEST, None),
+    RefusalReason.BAD_SAMPLING: (HTTPStatus.BAD_REQUEST, None),
     RefusalReason.NOT_PERMITTED: (HTTPStatus.FORBIDDEN, None),
     RefusalReason.OVERLOADED: (HTTPStatus.TOO_MANY_REQUESTS, 1),
     RefusalReason.BAD_ORDER: (HTTPStatus.INTERNAL_SERVER_ERROR, None),

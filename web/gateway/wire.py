@@ -203,6 +203,8 @@ def _validated(serializer_class: type[_Request], body: bytes) -> dict[str, Any]:
         raise invalid(f"Expected a JSON object as body: {error}.", code="invalid_json") from error
     if not isinstance(given, dict):
         raise invalid("Expected a JSON object as body.", code="invalid_json")
+    if (b"\\u" in body or b"\xed" in body) and not _is_text(given):
+        raise invalid("Expected text, found half of a surrogate pair.", code="invalid_json")
     for name, neutral in _NEUTRAL.items():
         if name in given and given[name] not in neutral:
             raise invalid(
@@ -214,6 +216,15 @@ def _validated(serializer_class: type[_Request], body: bytes) -> dict[str, Any]:
     if not serializer.is_valid():
         raise _first_error(serializer.errors)
     return dict(serializer.validated_data)
+
+
+def _is_text(given: Any) -> bool:
+    """Whether no string holds half of a surrogate pair, which JSON can spell and no text can."""
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _first_error(errors: Any) -> GatewayError:

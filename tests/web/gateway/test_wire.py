@@ -133,7 +133,9 @@ def test_completions_say_what_they_do_not_offer(fields, code):
     assert refused.value.code == code
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff\xfe", b"nul", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff\xfe", b"nul", b"[" * 100_000,
+    b'{"model": "reclaim", "messages": [{"role": "user", "content": "\\ud800"}]}',
+])  # fmt: skip
 def test_a_body_that_is_no_json_object_is_refused(body):
     with pytest.raises(GatewayError) as refused:
         wire.parse_chat(body)
