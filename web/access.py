@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from django.contrib.auth.views import redirect_to_login
@@ -25,6 +25,7 @@ from governance.vocabulary import Role
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
+AnyView = TypeVar("AnyView", bound=Callable[..., object])
 STAFF = frozenset({Role.LEGAL, Role.ENGINEER, Role.AUDITOR})
 
 
@@ -213,7 +214,7 @@ def signed_in_page(view: View[P]) -> View[P]:
     return _marked(view, "signed in")
 
 
-def open_page(view: View[P]) -> View[P]:
+def open_page(view: AnyView) -> AnyView:
     """A page for everyone: it shows nothing of anyone."""
     view.gate = "open"  # type: ignore[attr-defined]
     return view

@@ -1,25 +1,27 @@
 """ASGI entry point with three lanes, because they want three things of a server.
 
 Static files need no Django at all. Gateway requests keep the event loop: they carry an API key and
-no session, so none of the page middleware applies to them. Pages and the REST API run the whole
-middleware chain in one thread per request.
+no session, so none of the page middleware applies to them, and health has nothing to hide. Pages
+and the REST API run the whole middleware chain in one thread per request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import django
+from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.exception import convert_exception_to_response
 from django.db import connection
 from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+from web.gateway import database, gate
+from web.gateway.gate import Receive, Scope, Send
+
+HEALTH = ("/healthz", gate.READY_PATH)
 
 
 class GatewayLane(ASGIHandler):
@@ -69,13 +71,15 @@ class Lanes:
     """Chooses the lane by path; answers uvicorn's lifespan events itself."""
 
     def __init__(self) -> None:
-        self._pages, self._gateway, self._static = ASGIHandler(), GatewayLane(), StaticLane()
+        self._pages, self._static = ASGIHandler(), StaticLane()
+        self.gateway = gate.Gate(GatewayLane(), settings.RECLAIM_OPEN_ANSWERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            self.gateway.is_ending = False
             await _lifespan(receive, send)
-        elif scope["path"].startswith("/v1/"):
-            await self._gateway(scope, receive, send)
+        elif scope["path"].startswith("/v1/") or scope["path"] in HEALTH:
+            await self.gateway(scope, receive, send)
         elif self._static.has(scope["path"]):
             await self._static(scope, receive, send)
         else:
@@ -85,6 +89,8 @@ class Lanes:
 async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         event = await receive()
+        if event["type"] == "lifespan.shutdown":
+            await asyncio.to_thread(database.hang_up)
         await send({"type": f"{event['type']}.complete"})
         if event["type"] == "lifespan.shutdown":
             return

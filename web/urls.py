@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
+from web.gateway import health
 from web.ui import design, home, invitations, receipts
 
 urlpatterns = [
@@ -22,6 +23,8 @@ urlpatterns = [
     path("design/", design.design, name="design"),
     path("api/", include("web.api.urls")),
     path("v1/", include("web.gateway.urls")),
+    path("healthz", health.alive, name="healthz"),
+    path("readyz", health.ready, name="readyz"),
 ]
 
 handler403 = "web.ui.errors.forbidden"

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from worker.processes import PROGRAM_NAMES, Home, ProcessesError, control, servers, status
+from worker.processes import SERVERS, Home, ProcessesError, control, servers, status
 
 State = Literal["ok", "warn", "fail", "skip"]
 
@@ -205,7 +205,7 @@ def memory() -> Check:
 
 def processes(home: Home) -> Iterator[Check]:
     rows = status(home)
-    ours = [row for row in rows if row.name in PROGRAM_NAMES]
+    ours = [row for row in rows if row.name not in SERVERS]
     down = [f"{row.name} ({row.state})" for row in ours if row.state != "running"]
     if not down:
         yield Check("processes", "ok", f"{len(ours)} run")

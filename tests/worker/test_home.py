@@ -189,6 +189,18 @@ def test_each_queue_has_exactly_one_worker_and_no_program_is_named_twice():
     assert sorted(queues) == ["enforce", "models", "notices", "upkeep"]
 
 
+def test_each_runner_has_its_own_name_and_place_in_the_list_of_addresses():
+    listed = catalogue.programs(web_host="", web_port=0, state="", runners=3, grace_s=20)
+    runners = [program for program in listed if program.arguments[1] == "worker.runner.main"]
+    assert [program.name for program in runners] == ["runner", "runner-2", "runner-3"]
+    assert [program.arguments[2:] for program in runners] == [
+        (), ("--number", "2"), ("--number", "3"),
+    ]  # fmt: skip
+    assert all(program.stop_s > 20 for program in runners)
+    assert all(catalogue.is_program(program.name) for program in listed)
+    assert not catalogue.is_program("runner-../x")
+
+
 def test_the_models_worker_does_not_wait_for_a_training_when_stopped():
     named = {p.name: p for p in catalogue.programs(web_host="", web_port=0, state="")}
     assert named["worker-models"].stop_signal == "QUIT"

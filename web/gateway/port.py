@@ -236,7 +236,7 @@ class _Lines(asyncio.Protocol):
         if left_s <= 0 and not self._is_paused:
             self.end(f"the runner fell silent for {self._quiet_s:g} s")
         else:
-            self._watch = self._loop.call_later(max(left_s, 1.0), self._look)
+            self._watch = self._loop.call_later(max(left_s, 0.05), self._look)
 
 
 def ask_on_the_wire(

@@ -1,5 +1,6 @@
 """The process list: what runs, by name. The demo and docker-compose.yml start the same commands."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -31,23 +32,39 @@ def _celery_worker(queue: str, concurrency: int, *more: str) -> tuple[str, ...]:
     )
 
 
-def programs(*, web_host: str, web_port: int, state: str) -> tuple[Program, ...]:
+def _runner(number: int, stop_s: int) -> Program:
+    which = () if number == 1 else ("--number", str(number))
+    return Program(
+        "runner" if number == 1 else f"runner-{number}",
+        ("-m", "worker.runner.main", *which),
+        "serves the build under its lease",
+        stop_s=stop_s,
+    )
+
+
+def programs(
+    *, web_host: str, web_port: int, state: str, runners: int = 1, grace_s: int = 5
+) -> tuple[Program, ...]:
     """Our processes in starting order.
 
     Args:
         web_host: the address the web listens on.
         web_port: its TCP port.
         state: folder for the beat's schedule.
+        runners: how many to start.
+        grace_s: what web and runners give answers under way when they are stopped.
     """
+    stop_s = grace_s + 10
     one_thread = {"OMP_NUM_THREADS": "1"}  # two trainings side by side must not fight for cores
     return (
         Program(
             "web",
-            ("-m", "uvicorn", "web.asgi:application", "--host", web_host, "--port", str(web_port)),
+            ("-m", "web.serve", "--host", web_host, "--port", str(web_port)),
             "pages, REST API and the OpenAI-compatible gateway",
+            stop_s=stop_s,
             order=200,
         ),
-        Program("runner", ("-m", "worker.runner.main"), "serves the build under its lease"),
+        *(_runner(number, stop_s) for number in range(1, runners + 1)),
         Program(
             "worker-enforce",
             _celery_worker("enforce", 2),
@@ -76,3 +93,9 @@ def programs(*, web_host: str, web_port: int, state: str) -> tuple[Program, ...]
 
 
 PROGRAM_NAMES = tuple(p.name for p in programs(web_host="", web_port=0, state=""))
+"""With one runner; more are `runner-2` and so on."""
+
+
+def is_program(name: str) -> bool:
+    """Whether one of our processes may have this name."""
+    return name in PROGRAM_NAMES or re.fullmatch(r"runner-[1-9]\d?", name) is not None

@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from worker.processes import orphans, servers, supervision
-from worker.processes.catalogue import PROGRAM_NAMES, SERVERS, programs
+from worker.processes.catalogue import PROGRAM_NAMES, SERVERS, Program, is_program, programs
 from worker.processes.errors import NotOurs, NotReady, UnknownProcess
 from worker.processes.home import LOOPBACK, Home
 
 _READY_S = {"postgres": 60, "redis": 20}
 _OURS_READY_S = 120
+_HALT_S = 720
+"""More than the longest grace a process may have; it is killed by supervisord before."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,12 @@ class Row:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a start needs to know: ports, passwords, and which servers are ours to run."""
+    """What a start needs to know: ports, passwords, and which processes are ours to run."""
 
     embedded: tuple[str, ...]
     ports: Mapping[str, int]
     passwords: Mapping[str, str]
+    programs: tuple[Program, ...]
 
 
 def _silent(_: str) -> None:
@@ -84,16 +87,30 @@ def _layout(home: Home, environ: Mapping[str, str]) -> _Layout:
         urls["redis_url"] = servers.redis_url(ports["redis"], passwords["redis"])
     if addresses(home) != urls:
         home.write("servers.json", urls)
-    return _Layout(ours, ports, passwords)
+    listed = programs(
+        web_host=LOOPBACK,
+        web_port=ports["web"],
+        state=str(home.run),
+        runners=_whole(environ, "RECLAIM_RUNNERS", 1),
+        grace_s=_whole(environ, "RECLAIM_GRACE_S", 5),
+    )
+    return _Layout(ours, ports, passwords, listed)
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit():
+        raise NotReady(f"expected a whole number in {name}, found {text!r}. Correct or unset it.")
+    return int(text)
 
 
 def start(
     home: Home,
     environ: Mapping[str, str],
-    names: Sequence[str] = (*SERVERS, *PROGRAM_NAMES),
+    names: Sequence[str] | None = None,
     say: Callable[[str], None] = _silent,
 ) -> list[Row]:
-    """Start what is named and does not run yet, and wait until it is ready.
+    """Start what is named, or all, and does not run yet, and wait until it is ready.
 
     The private servers a name needs are always started with it. Safe to repeat, and after a
     crash: whatever a killed supervisord left behind is ended first.
@@ -101,14 +118,14 @@ def start(
     Raises:
         UnknownProcess, and everything in `worker.processes.errors`.
     """
-    for name in names:
-        if name not in (*SERVERS, *PROGRAM_NAMES):
+    for name in names or ():
+        if name not in SERVERS and not is_program(name):
             raise UnknownProcess(
                 f"expected a process name out of {', '.join((*SERVERS, *PROGRAM_NAMES))}; "
                 f"found {name!r}."
             )
     home.prepare()
-    if not embedded(environ) and not set(names) & set(PROGRAM_NAMES):
+    if not embedded(environ) and names is not None and not set(names) - set(SERVERS):
         return status(home)  # the servers are run by someone else: there is nothing to supervise
     with home.locked():
         if supervision.supervisor_pid(home) is None:
@@ -124,7 +141,8 @@ def start(
             servers.make_database(
                 layout.ports["postgres"], passwords["postgres_superuser"], passwords["postgres"]
             )
-        wanted = [name for name in PROGRAM_NAMES if name in names]
+        listed = [program.name for program in layout.programs]
+        wanted = [name for name in listed if names is None or name in names]
         for name in wanted:
             _begin(home, name, say)
         for name in wanted:
@@ -179,7 +197,6 @@ def _units(home: Home, layout: _Layout, environ: Mapping[str, str]) -> list[supe
     if "redis" in layout.embedded:
         command = servers.redis_command(home, layout.ports["redis"], layout.passwords["redis"])
         units.append(supervision.Unit("redis", tuple(command), "TERM", 10, 10))
-    listed = programs(web_host=LOOPBACK, web_port=layout.ports["web"], state=str(home.run))
     units.extend(
         supervision.Unit(
             program.name,
@@ -189,7 +206,7 @@ def _units(home: Home, layout: _Layout, environ: Mapping[str, str]) -> list[supe
             program.order,
             {**environ, **program.environ},
         )
-        for program in listed
+        for program in layout.programs
     )
     return units
 
@@ -255,16 +272,14 @@ def stop(home: Home, say: Callable[[str], None] = _silent) -> bool:
 
 def _halt(home: Home, say: Callable[[str], None]) -> None:
     pid = supervision.supervisor_pid(home)
-    for group in (PROGRAM_NAMES, SERVERS):
-        going = [row.name for row in status(home) if row.name in group and row.pid]
+    for are_servers in (False, True):
+        going = _running(home, are_servers=are_servers)
         if going:
             say(f"stopping {', '.join(going)}")
         for name in going:
             supervision.ask(home, "stopProcess", name, False)
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and any(
-            row.pid for row in status(home) if row.name in group
-        ):
+        deadline = time.monotonic() + _HALT_S
+        while time.monotonic() < deadline and _running(home, are_servers=are_servers):
             time.sleep(0.05)
     supervision.ask(home, "shutdown")
     deadline = time.monotonic() + 90
@@ -277,13 +292,18 @@ def _halt(home: Home, say: Callable[[str], None]) -> None:
         time.sleep(0.05)
 
 
+def _running(home: Home, *, are_servers: bool) -> list[str]:
+    return [row.name for row in status(home) if row.pid and (row.name in SERVERS) is are_servers]
+
+
 def status(home: Home) -> list[Row]:
     """One row a process, in starting order; all "stopped" when nothing runs."""
     if supervision.supervisor_pid(home) is None:
         return [Row(name, "stopped", None, 0, "") for name in (*SERVERS, *PROGRAM_NAMES)]
     found = {each["name"]: each for each in supervision.ask(home, "getAllProcessInfo")}
     rows = []
-    for name in (*SERVERS, *PROGRAM_NAMES):
+    named = (*SERVERS, *PROGRAM_NAMES)
+    for name in (*named, *sorted(found.keys() - set(named))):
         if name not in found:
             continue  # a server that is not ours to run
         each = found[name]
@@ -299,7 +319,7 @@ def logs(home: Home, name: str, lines: int = 200) -> list[str]:
     Raises:
         UnknownProcess: no such name in the process list.
     """
-    if name not in (*SERVERS, *PROGRAM_NAMES, "supervisord"):
+    if name not in (*SERVERS, "supervisord") and not is_program(name):
         known = ", ".join((*SERVERS, *PROGRAM_NAMES, "supervisord"))
         raise UnknownProcess(f"expected a process name out of {known}; found {name!r}.")
     try:

@@ -6,12 +6,12 @@ import socket
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import uvicorn
 from django.utils import timezone
 
 from governance.models import Account, Build
@@ -76,18 +76,26 @@ def served(transactional_db, monkeypatch) -> Served:
 
 @pytest.fixture
 def site(served, runner):
-    """The address of the real application on a real socket."""
-    from web.asgi import application
+    """The address of the real application on a real socket, served as operators serve it."""
+    with serving() as (url, _):
+        yield url
+
+
+@contextmanager
+def serving():
+    """The address of the application while it serves, and its server."""
+    from web import serve
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on"))
+        server = serve.Server(serve.configured(log_level="warning"))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         end_s = time.monotonic() + 10
         while not server.started:
             assert time.monotonic() < end_s, "the application did not start"
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
         server.should_exit = True
         thread.join(10)
+        assert not thread.is_alive()

@@ -78,7 +78,11 @@ class StubRunner:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            order = from_wire(await reader.readline())
+            line = await reader.readline()
+            if b'"health"' in line:
+                writer.write(b'{"kind": "health", "lease_ms_left": 900}\n')
+                return
+            order = from_wire(line)
             assert isinstance(order, GenerationOrder)
             self.orders.append(order)
             steps = iter(self.script(order))  # in a thread: scripts may use the database

@@ -235,6 +235,20 @@ def test_a_stop_ends_the_streams_closes_their_rows_and_the_lease(story, tmp_path
     assert RunnerLease.objects.get(pk=one.runner.incarnation).closed_at is not None
 
 
+def test_a_runner_that_is_ending_says_so_begins_nothing_and_lets_answers_end(story, tmp_path):
+    one = Running(tmp_path, token_s=0.02, grace_s=20).start()
+    answer = clients.stream(one.url, story.order(max_tokens=60))
+    next(answer)
+    one.runner.stop()
+    assert eventually(lambda: clients.health(one.url)["is_ending"])
+    [refused] = clients.ask(one.url, story.order())
+    assert (refused.reason, refused.retry) == (RefusalReason.ENDING, True)
+    assert list(answer)[-1][1].finish_reason is FinishReason.LENGTH
+    one.stop()
+    assert one.ended_well
+    assert UsageRecord.objects.get().completion_tokens == 60
+
+
 def test_a_runner_whose_lease_someone_closed_ends_so_that_it_is_started_anew(story, tmp_path):
     one = Running(tmp_path).start()
     leases.close(one.runner.incarnation, at=timezone.now())

@@ -1,0 +1,85 @@
+"""In front of the gateway: how many answers may be open at once, and whether new ones are taken.
+
+It stands before Django, so that a request too many costs nothing. What one answer may hold in
+memory is bounded by its connections (`web.serve`, `web.gateway.port`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from web.gateway.errors import GatewayError
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Lane = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+READY_PATH = "/readyz"
+
+END_S = 2.0
+"""How long answers that were cut short get to say so."""
+
+
+class Gate:
+    """Lets at most `most` answers through to `lane` at once, and none once `drain` was called."""
+
+    def __init__(self, lane: Lane, most: int) -> None:
+        self._lane, self._most = lane, most
+        self._open: set[asyncio.Task[Any] | None] = set()
+        self.is_ending = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_answer = scope["method"] == "POST"
+        refused = self._why_not() if is_answer or scope["path"] == READY_PATH else None
+        if refused is not None:
+            await _refuse(refused, send, is_last=self.is_ending)
+            return
+        if not is_answer:
+            await self._lane(scope, receive, send)
+            return
+        task = asyncio.current_task()
+        self._open.add(task)
+        try:
+            await self._lane(scope, receive, send)
+        finally:
+            self._open.discard(task)
+
+    def _why_not(self) -> GatewayError | None:
+        if self.is_ending:
+            return _busy("gateway_ending", "This gateway is being stopped; ask again shortly.")
+        if len(self._open) >= self._most:
+            return _busy("gateway_full", f"{self._most} answers are open here; ask again shortly.")
+        return None
+
+    async def drain(self, grace_s: float, cut: Callable[[str], None]) -> None:
+        """Take no new answers; after `grace_s` cut those that still run, each with its own end."""
+        self.is_ending = True
+        await self._wait(grace_s)
+        if self._open:
+            cut("this gateway is being stopped; ask again")
+            await self._wait(END_S)
+
+    async def _wait(self, timeout_s: float) -> None:
+        tasks = [task for task in self._open if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+
+
+def _busy(code: str, message: str) -> GatewayError:
+    return GatewayError(HTTPStatus.SERVICE_UNAVAILABLE, code, message, retry_after_s=1)
+
+
+async def _refuse(error: GatewayError, send: Send, *, is_last: bool) -> None:
+    response = error.response()
+    response["X-Request-Id"] = str(uuid.uuid4())
+    response["Content-Length"] = str(len(response.content))
+    if is_last:
+        response["Connection"] = "close"
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})
