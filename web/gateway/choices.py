@@ -6,7 +6,7 @@ One ends as it ends and the others go on; when nobody reads any more, all are ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 
 from web.gateway.errors import GatewayError
@@ -15,25 +15,27 @@ from web.gateway.port import Delta, Done, EndCause, FinishReason, Tally
 from web.gateway.render import SSE_END, Answer, sse
 
 Piece = tuple[int, Delta | Done]
+Turn = asyncio.Task[Delta | Done]
 
 
-async def begun(
-    answers: Sequence[AsyncGenerator[Delta | Done]],
-) -> AsyncGenerator[Piece]:
+async def begun(answers: Sequence[AsyncGenerator[Delta | Done]]) -> AsyncGenerator[Piece]:
     """The pieces of all answers, once each has said its first; by the answer's index.
 
     Raises:
         GatewayError, RetryDecision: one of them cannot begin; the others are cancelled.
     """
-    merged, early, silent = _merged(answers), [], set(range(len(answers)))
+    if len(answers) == 1:
+        return _alone(await anext(answers[0]), answers[0])
+    turns = {_turn(answer): index for index, answer in enumerate(answers)}
     try:
-        while silent:
-            early.append(await anext(merged))
-            silent.discard(early[-1][0])
+        await asyncio.wait(turns, return_when=asyncio.FIRST_EXCEPTION)
+        for turn in turns:
+            if turn.done():
+                turn.result()
     except BaseException:
-        await merged.aclose()
+        await _give_up(turns, answers)
         raise
-    return _after(early, merged)
+    return _together(turns, answers)
 
 
 async def events(
@@ -57,54 +59,52 @@ async def events(
         await counted.end(answer.tokens)
 
 
-async def _after(early: list[Piece], rest: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
+async def _alone(first: Delta | Done, rest: AsyncGenerator[Delta | Done]) -> AsyncGenerator[Piece]:
     async with aclosing(rest):
-        for piece in early:
-            yield piece
-        async for piece in rest:
-            yield piece
+        yield 0, first
+        async for message in rest:
+            yield 0, message
 
 
-async def _merged(answers: Sequence[AsyncGenerator[Delta | Done]]) -> AsyncGenerator[Piece]:
-    if len(answers) == 1:
-        async with aclosing(answers[0]) as only:
-            async for message in only:
-                yield 0, message
-        return
-    # Bounded, so that a slow reader makes the runners wait and not this process grow.
-    waiting: asyncio.Queue[tuple[int, Delta | Done | Exception]] = asyncio.Queue(len(answers))
-    readers = [
-        asyncio.create_task(_read(index, answer, waiting)) for index, answer in enumerate(answers)
-    ]
-    spoken: set[int] = set()
+async def _together(
+    turns: dict[Turn, int], answers: Sequence[AsyncGenerator[Delta | Done]]
+) -> AsyncGenerator[Piece]:
+    """Of each answer one piece is fetched ahead and no more: a slow reader makes runners wait."""
     try:
-        running = len(answers)
-        while running:
-            index, found = await waiting.get()
-            if isinstance(found, Exception):
-                if index not in spoken or not isinstance(found, GatewayError):
-                    raise found
-                found = _failed(found)
-            spoken.add(index)
-            running -= isinstance(found, Done)
-            yield index, found
+        while turns:
+            done, _ = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
+            for turn in sorted(done, key=turns.__getitem__):
+                index = turns.pop(turn)
+                message = _said(turn)
+                if isinstance(message, Done):
+                    await answers[index].aclose()
+                else:
+                    turns[_turn(answers[index])] = index
+                yield index, message
     finally:
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+        await _give_up(turns, answers)
 
 
-async def _read(
-    index: int,
-    answer: AsyncGenerator[Delta | Done],
-    waiting: asyncio.Queue[tuple[int, Delta | Done | Exception]],
-) -> None:
-    async with aclosing(answer):
-        try:
-            async for message in answer:
-                await waiting.put((index, message))
-        except Exception as error:  # noqa: BLE001 - carried to whoever merges
-            await waiting.put((index, error))
+def _turn(answer: AsyncGenerator[Delta | Done]) -> Turn:
+    async def turn() -> Delta | Done:
+        return await anext(answer)
+
+    return asyncio.create_task(turn())
+
+
+def _said(turn: Turn) -> Delta | Done:
+    try:
+        return turn.result()
+    except GatewayError as error:
+        return _failed(error)
+
+
+async def _give_up(turns: Iterable[Turn], answers: Sequence[AsyncGenerator[Delta | Done]]) -> None:
+    for turn in turns:
+        turn.cancel()
+    await asyncio.gather(*turns, return_exceptions=True)
+    for answer in answers:
+        await answer.aclose()
 
 
 def _failed(error: GatewayError) -> Done:

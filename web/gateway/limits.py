@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
+from redis import Redis
 from redis.backoff import NoBackoff
-from redis.commands.core import AsyncScript
+from redis.commands.core import Script
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from governance.models import ApiKey
 from governance.services.limits import LIMITS, KeyLimits
@@ -67,10 +66,7 @@ class Limiter:
     """Counts for the keys of one installation; `defaults` hold where a key has no limit itself."""
 
     def __init__(self, url: str | None, defaults: KeyLimits) -> None:
-        self._url, self._defaults = url, defaults
-        self._scripts: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncScript] = (
-            WeakKeyDictionary()
-        )
+        self._script, self._defaults = _script(url) if url else None, defaults
         self._paused_until_s = 0.0
 
     async def count(
@@ -110,32 +106,28 @@ class Limiter:
         self, counted: Counted, requests: int, tokens: int, answers: int, *, may_refuse: bool = True
     ) -> list[int] | None:
         """One call of the script; None where Redis does not answer."""
-        if not self._url or time.monotonic() < self._paused_until_s:
+        if self._script is None or time.monotonic() < self._paused_until_s:
             return None
         keys = [f"reclaim:limits:{{{counted.prefix}}}:{one}" for one in ("r", "t", "a")]
         given: list[Any] = [*counted.of, requests, tokens, answers]
         given += [int(may_refuse), counted.request_id, int(LOST_S * 1000)]
         try:
-            told: list[int] = await self._script()(keys=keys, args=given)
+            told: list[int] = await asyncio.to_thread(self._script, keys=keys, args=given)
         except (RedisError, OSError) as error:
             self._paused_until_s = time.monotonic() + PAUSE_S
             logger.warning("limits not counted; requests pass", error=str(error))
             return None
         return told
 
-    def _script(self) -> AsyncScript:
-        """The script over the connections of this event loop; they cannot be shared among loops."""
-        assert self._url is not None
-        loop = asyncio.get_running_loop()
-        if loop not in self._scripts:
-            client = Redis.from_url(
-                self._url.replace("redis+socket://", "unix://"),  # Celery's word for the same
-                socket_timeout=ANSWER_S,
-                socket_connect_timeout=ANSWER_S,
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._scripts[loop] = client.register_script(SCRIPT)
-        return self._scripts[loop]
+
+def _script(url: str) -> Script:
+    client = Redis.from_url(
+        url.replace("redis+socket://", "unix://"),  # Celery's word for the same
+        socket_timeout=ANSWER_S,
+        socket_connect_timeout=ANSWER_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return client.register_script(SCRIPT)
 
 
 def _headers(of: tuple[int, ...], standing: list[int]) -> dict[str, str]:
