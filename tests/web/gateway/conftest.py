@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import openai
 import pytest
 from django.utils import timezone
 
@@ -42,7 +43,7 @@ def runner(monkeypatch):
 
 @pytest.fixture
 def served(transactional_db, monkeypatch) -> Served:
-    """A promoted build of `code` and `math`, and policy about it."""
+    """A promoted build of `code` and `math`, which has a quota, and policy about it."""
     from web.gateway import views
     from web.gateway.policy_feed import PolicyFeed
 
@@ -54,8 +55,11 @@ def served(transactional_db, monkeypatch) -> Served:
         corpus = factories.corpus(slug=name)
         excluded = ["ember-analytics"] if name == "code" else []
         factories.licence(
+            reference=f"{name}-v1",
             corpus=corpus,
             excluded_consumers=excluded,
+            max_tokens=1_000 if name == "math" else None,
+            quota_period="year",
             starts_at=timezone.now() - timedelta(days=1),
         )
         expert = factories.expert(name=name, corpus=corpus)
@@ -79,6 +83,18 @@ def site(served, runner):
     """The address of the real application on a real socket, served as operators serve it."""
     with serving() as (url, _):
         yield url
+
+
+@pytest.fixture
+def dara(site, served):
+    with openai.OpenAI(base_url=f"{site}/v1", api_key=served.dara, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def ember(site, served):
+    with openai.OpenAI(base_url=f"{site}/v1", api_key=served.ember, max_retries=0) as client:
+        yield client
 
 
 @contextmanager

@@ -25,18 +25,6 @@ from modelops.contract import (
 ASK = {"model": "reclaim", "messages": [{"role": "user", "content": "Hello"}]}
 
 
-@pytest.fixture
-def dara(site, served):
-    with openai.OpenAI(base_url=f"{site}/v1", api_key=served.dara, max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def ember(site, served):
-    with openai.OpenAI(base_url=f"{site}/v1", api_key=served.ember, max_retries=0) as client:
-        yield client
-
-
 def test_the_official_client_chats_and_learns_who_answered(dara, served):
     answer = dara.chat.completions.create(**ASK)
     assert answer.choices[0].message.content == "with code,math."
