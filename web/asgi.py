@@ -27,6 +27,10 @@ HEALTH = ("/healthz", gate.READY_PATH)
 class GatewayLane(ASGIHandler):
     """Django's request cycle without middleware; the gateway's views check the API key."""
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Without a thread of its own for each request: nothing here runs synchronous code.
+        await self.handle(scope, receive, send)
+
     def load_middleware(self, is_async: bool = False) -> None:  # noqa: ARG002
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []

@@ -63,6 +63,8 @@ def configured(**options: object) -> uvicorn.Config:
         application,
         http=Connection,
         lifespan="on",
+        log_config=None,  # one renderer for all lines: web.logs
+        access_log=False,
         timeout_graceful_shutdown=LAST_S,
         **options,  # type: ignore[arg-type]
     )
