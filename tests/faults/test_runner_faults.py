@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 import time
+from contextlib import aclosing
 
 import pytest
 from django.db import DatabaseError, connection
 
-from governance.models import FollowUp, UsageRecord
+from governance.models import FollowUp, RunnerLease, UsageRecord
 from governance.vocabulary import FollowUpKind
 from modelops.contract import Delta, Done, EndCause, FinishReason, RefusalReason, Refused
 from tests.worker import clients
 from tests.worker.installation import wait_until
-from worker.tasks import enforcement
+from web.gateway.pool import RunnerPool
+from web.gateway.port import RunnerLost
+from worker.tasks import enforcement, upkeep
 
 pytestmark = pytest.mark.faults
 
@@ -153,3 +157,46 @@ def test_a_runner_killed_in_mid_answer_holds_up_a_withdrawal_no_longer_than_its_
     assert withdrawal.quiesced_by == "expiry"
     waited_s = (withdrawal.quiesced_at - withdrawal.committed_at).total_seconds()
     assert LEASE_S <= waited_s <= LEASE_S * 1.01 + 0.25 + BUSY_S
+
+
+def test_a_killed_runners_answer_is_lost_its_row_closed_and_its_incarnation_with_it(
+    story, stub, whole
+):
+    urls = [stub(name) for name in ("one", "two")]
+    for url in urls:
+        wait_until(lambda url=url: is_up(url), 30, "the runner")
+    door = RunnerPool(urls)
+    cut, spare = story.order(max_tokens=10**6), story.order(max_tokens=3)
+
+    async def killed_in_the_middle():
+        async with aclosing(door.stream(cut)) as messages:
+            await anext(messages)
+            whole.kill("one")
+            async for _ in messages:
+                pass
+
+    with pytest.raises(RunnerLost, match="went away"):
+        asyncio.run(killed_in_the_middle())
+
+    async def goes_elsewhere():
+        async with aclosing(door.stream(spare)) as messages:
+            return [message async for message in messages][-1]
+
+    assert isinstance(asyncio.run(goes_elsewhere()), Done)
+    row = UsageRecord.objects.get(order_id=cut.order_id)
+    assert row.closed_at is None
+
+    stub("one")  # as supervisord does: the same name, a new incarnation
+    wait_until(lambda: is_up(urls[0]), 30, "the runner again")
+
+    def is_reaped():
+        upkeep.reap_leases.run()
+        return UsageRecord.objects.get(pk=row.pk).closed_at
+
+    wait_until(is_reaped, 30, "the row closed")
+    row.refresh_from_db()
+    assert (row.finish_reason, row.cause) == ("lost", "runner_ended")
+    assert row.incarnation.closed_at is not None
+    open_ones = RunnerLease.objects.filter(closed_at=None).values_list("runner", flat=True)
+    assert sorted(open_ones) == ["one", "two"]
+    assert UsageRecord.objects.filter(order_id=cut.order_id).count() == 1
