@@ -30,6 +30,7 @@ RECLAIM_STORE: Path = _places.store
 RECLAIM_KEYS: Path = _places.keys
 RECLAIM_LEASE_S: int = _serving.lease_s
 RECLAIM_RUNNER_URLS: tuple[str, ...] = _serving.runner_urls
+RECLAIM_LAYOUT: str = _serving.layout
 RECLAIM_OPEN_ANSWERS: int = _serving.open_answers
 RECLAIM_GRACE_S: int = _serving.grace_s
 RECLAIM_KEY_LIMITS: KeyLimits = _serving.key_limits

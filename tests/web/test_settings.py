@@ -66,7 +66,14 @@ def test_defaults_stand_on_a_bare_machine(tmp_path):
     assert found.places.store == tmp_path / "store"
     assert found.places.keys == tmp_path / "keys"
     assert found.serving == environment.Serving(
-        10, (f"unix://{tmp_path}/run/runner.sock",), 1024, 5, KeyLimits(), "127.0.0.1/log", ()
+        10,
+        (f"unix://{tmp_path}/run/runner.sock",),
+        "fastest",
+        1024,
+        5,
+        KeyLimits(),
+        "127.0.0.1/log",
+        (),
     )
     assert not found.site.is_https
     assert not found.site.debug

@@ -43,13 +43,21 @@ async def _serve(options: argparse.Namespace) -> int:
     from modelops.artefacts.store import Store
     from modelops.contract import Authority
     from modelops.engine.engine import Engine
+    from modelops.engine.linear import Layout
+    from worker.runner.seen import SeenEpoch
     from worker.runner.service import Runner
 
-    store = Store(settings.RECLAIM_STORE)
+    store, named = Store(settings.RECLAIM_STORE), settings.RECLAIM_LAYOUT
+    layout = None if named == "fastest" else Layout(named)
 
     def make_engine(anchor_digest: str, authority: Authority) -> Engine:
         return Engine(
-            store, anchor_digest, authority, max_rows=options.rows, threads=options.threads
+            store,
+            anchor_digest,
+            authority,
+            max_rows=options.rows,
+            threads=options.threads,
+            layout=layout,
         )
 
     runner = Runner(
@@ -58,6 +66,7 @@ async def _serve(options: argparse.Namespace) -> int:
         lease_s=options.lease_s,
         make_engine=make_engine,
         grace_s=settings.RECLAIM_GRACE_S,
+        seen=SeenEpoch(settings.RECLAIM_HOME / "run" / f"{options.name}.epoch"),
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
