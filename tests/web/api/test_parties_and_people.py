@@ -184,13 +184,16 @@ def test_an_approved_key_is_issued_once_exactly_as_approved(by):
     }  # fmt: skip
     proposed = post(by("cato"), "approval-routes", route).json()["id"]
     assert post(by("celia"), f"approvals/{proposed}/approve").status_code == 200
-    asked = {"consumer": "dara", "label": "batch", "purposes": ["research"]}
+    asked = {
+        "consumer": "dara", "label": "batch", "purposes": ["research"], "tokens_per_minute": 900,
+    }  # fmt: skip
     request = post(by("cato"), "approvals/keys", asked).json()["id"]
     refusal(post(by("cato"), f"approvals/{request}/issue"), 404)
     assert post(by("celia"), f"approvals/{request}/approve").status_code == 200
     refusal(post(by("edda"), f"approvals/{request}/issue"), 404)
     made = post(by("cato"), f"approvals/{request}/issue")
     assert (made.status_code, made.json()["label"]) == (201, "batch")
+    assert (made.json()["tokens_per_minute"], made.json()["answers_at_once"]) == (900, None)
     refusal(post(by("cato"), f"approvals/{request}/issue"), 403)
     assert ApprovalRequest.objects.get(pk=request).spent_at is not None
 

@@ -145,9 +145,13 @@ def test_a_changed_subject_is_said_before_anybody_decides(by, laws, story):
 
 def test_a_key_is_asked_for_approved_and_issued_once(by):
     cato = by("cato")
-    asked = {"consumer": "dara", "label": "phone", "purposes": ["research"], "words": "Pilot"}
+    asked = {"consumer": "dara", "label": "phone", "purposes": ["research"], "words": "Pilot",
+             "answers_at_once": 2}  # fmt: skip
     path = cato.post("/legal/approvals/ask/key/", asked).url
-    assert "You asked for this" in text_of(cato.get(path))
+    shown = text_of(cato.get(path))
+    assert "You asked for this" in shown
+    assert "Answers at once" in shown
+    assert "Tokens per minute" not in shown
     by("celia").post(f"{path}approve/")
     assert "Issue the key" in text_of(cato.get(path))
     step = approvals.Step("Legal", role=Role.LEGAL)
@@ -165,6 +169,7 @@ def test_a_key_is_asked_for_approved_and_issued_once(by):
     shown = cato.post(f"{path}issue/")
     made = ApiKey.objects.get(label="phone")
     assert f"rk_{made.prefix}_" in text_of(shown)
+    assert (made.answers_at_once, made.tokens_per_minute) == (2, None)
     cato.post(f"{path}issue/")
     assert ApiKey.objects.filter(label="phone").count() == 1
 

@@ -221,13 +221,18 @@ def test_a_consumer_is_registered_and_its_key_shown_once(by):
     asked = {"name": "Ember Analytics", "territory": "DE", "sector": "J"}
     assert cato.post("/legal/consumers/", asked).url == "/legal/consumers/ember-analytics/"
     path = "/legal/consumers/ember-analytics/"
-    shown = cato.post(f"{path}keys/", {"label": "first", "purposes": ["research"]})
+    terms = {"label": "first", "purposes": ["research"], "requests_per_minute": 1200}
+    shown = cato.post(f"{path}keys/", terms)
     key = ApiKey.objects.get(consumer__slug="ember-analytics")
     assert f"rk_{key.prefix}_" in text_of(shown)
     assert "no-store" in shown.headers["Cache-Control"]
     again = text_of(cato.get(path))
     assert key.prefix in again
     assert f"rk_{key.prefix}_" not in again
+    about = text_of(cato.get(f"{path}keys/{key.prefix}/"))
+    assert "Requests per minute" in about
+    assert "1,200" in about
+    assert about.count("No limit") == 2
 
 
 @pytest.mark.parametrize(
