@@ -60,9 +60,10 @@ def examine(
     else:
         checks += _skipped("the database cannot be reached", "clocks", "migrations")
     if checks[-1].state == "ok":
-        checks += [_asked("runners", runners), _asked("follow-ups", follow_ups)]
+        looks = {"history": history, "runners": runners, "follow-ups": follow_ups}
+        checks += [_asked(name, look) for name, look in looks.items()]
     else:
-        checks += _skipped("the tables are not up to date", "runners", "follow-ups")
+        checks += _skipped("the tables are not up to date", "history", "runners", "follow-ups")
     reached = broker()
     checks.append(reached)
     if reached.state == "ok":
@@ -295,6 +296,19 @@ def migrations() -> Check:
     return Check("migrations", "fail", f"{len(missing)} to apply: {names}", "Run: reclaim migrate")
 
 
+def history() -> Check:
+    """Whether the database holds all that this machine has published of the log."""
+    from governance.errors import GovernanceError
+    from governance.log import sequencer
+
+    try:
+        sequencer.check_published()
+    except GovernanceError as error:
+        to_do = "See docs/operate.md, After a restore. Runners serve nothing until then."
+        return Check("history", "fail", error.message, to_do)
+    return Check("history", "ok", "the database is not behind the published log")
+
+
 def runners() -> Check:
     """Whether any runner holds a lease that has not run out."""
     from django.utils import timezone
@@ -368,6 +382,7 @@ ALONE: Mapping[str, Callable[[], Check]] = {
     "database": database,
     "broker": broker,
     "migrations": migrations,
+    "history": history,
     "runners": runners,
     "follow-ups": follow_ups,
     "queues": queues,

@@ -130,6 +130,20 @@ def publish(log: Log) -> None:
         log.tiles.publish(newest.note, _entries)
 
 
+def check_published() -> None:
+    """Refuse a database that is behind this machine's published head, or beside it.
+
+    That is one restored from a backup: what was withdrawn since would be granted again. The files
+    are the copy kept elsewhere; a machine that has none cannot tell.
+
+    Raises:
+        LogIntegrityError: it is.
+        SignatureInvalid: the published head is not signed by this installation's log.
+    """
+    if TileFolder(settings.RECLAIM_HOME / FOLDER).note() is not None:
+        _check_files(configured(), _leaf_count())
+
+
 def _hold_lock() -> None:
     """A statement of its own, so that the next one reads what the last holder committed."""
     with connection.cursor() as cursor:

@@ -49,13 +49,16 @@ from governance.vocabulary import (
 _APPROVED = (RevisionState.ACTIVATED, RevisionState.SUPERSEDED)
 
 
-def publish(*, reason: str, build: Build | None = None, at: datetime) -> PolicySnapshot:
+def publish(
+    *, reason: str, build: Build | None = None, past: int = 0, at: datetime
+) -> PolicySnapshot:
     """Compile and publish the next policy epoch.
 
     Args:
         reason: the act, for people.
         build: the build it speaks about; default the promoted one, and without one a snapshot
             that names no expert, so that the epoch still rises.
+        past: a policy epoch that runners have seen and this database has lost.
     """
     with locks.policy_act():
         build = build or (
@@ -63,7 +66,7 @@ def publish(*, reason: str, build: Build | None = None, at: datetime) -> PolicyS
         )
         newest = PolicySnapshot.objects.order_by("-policy_epoch").first()
         compiled = compile_snapshot(
-            newest.policy_epoch + 1 if newest else 1,
+            max(newest.policy_epoch if newest else 0, past) + 1,
             build_ref(build) if build else None,
             standings(build) if build else [],
             grants(build, at) if build else [],

@@ -65,6 +65,14 @@ class Registry(Protocol):
         """Whether this incarnation can never renew again."""
 
 
+class Memory(Protocol):
+    """What outlives this process: the highest policy epoch granted to it and those before it."""
+
+    @property
+    def epoch(self) -> int: ...
+    def note(self, policy_epoch: int) -> None: ...
+
+
 @dataclass(frozen=True)
 class HeldWarrant(Warrant):
     """A warrant that remembers the policy it stands for, so that D2 decides on exactly that."""
@@ -98,6 +106,7 @@ class LeaseHolder:
         withdraw: Callable[[ExpertRef, int], None],
         clock_ns: Callable[[], int] = boottime_ns,
         now: Callable[[], datetime] = timezone.now,
+        seen: Memory | None = None,
     ) -> None:
         self.lease_s = lease_s
         self.release = threading.Lock()
@@ -108,7 +117,8 @@ class LeaseHolder:
         self._now = now
         self._held: HeldWarrant | None = None
         self._last: Snapshot | None = None
-        self._seen_epoch = 0
+        self._memory = seen
+        self._seen_epoch = seen.epoch if seen is not None else 0
         self._acked_epoch = 0
         self._to_withdraw: set[ExpertRef] = set()
         self._renewing = threading.Lock()
@@ -160,6 +170,8 @@ class LeaseHolder:
             self.counters.renewals += 1
             if renewal.policy_epoch:
                 self._apply(renewal, asked_ns)
+        if self._memory is not None:
+            self._memory.note(self._seen_epoch)
         with self._renewed:
             self._renewed.notify_all()
 
@@ -209,8 +221,8 @@ class LeaseHolder:
             self._held = None
         self.counters.alarms += 1
         log.critical(
-            "policy went backwards: expected policy epoch %d or later, %s. Lease dropped. The "
-            "database was restored or failed over: compare it with the last signed checkpoint",
+            "expected policy epoch %d or later, %s. Lease dropped: nothing licensed is served from "
+            "a past that was restored. See docs/operate.md, After a restore",
             self._seen_epoch,
             found,
         )

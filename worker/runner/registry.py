@@ -12,6 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from governance.errors import StalePolicy
+from governance.log import sequencer
 from governance.models import Build, RunnerLease
 from governance.services import leases
 from modelops.contract import ExpertRef
@@ -40,14 +41,19 @@ class DatabaseRegistry:
         self._started_at: datetime = timezone.now()
         self._history = ""
         self._digest = ""
+        self._is_compared = False
 
     def renew(self, applied_epoch: int) -> leases.Renewal:
         """See `governance.services.leases.renew` (R2).
 
         Raises:
             StalePolicy: the server is in another history than the one that granted the last lease.
+            LogIntegrityError: it is behind what this machine has published of the log.
         """
         with kept_connection():
+            if not self._is_compared:
+                sequencer.check_published()
+                self._is_compared = True
             renewal = leases.renew(
                 self.incarnation,
                 runner=self.runner,
@@ -71,7 +77,7 @@ class DatabaseRegistry:
         (server, timeline), (former, latest) = history.split("/"), before.split("/")
         is_left_behind = server == former and timeline < latest
         if not is_left_behind:
-            self._history, self._digest = history, ""
+            self._history, self._digest, self._is_compared = history, "", False
         raise StalePolicy(
             f"expected the server's history {before}, found {history}. Serve nothing: "
             + (

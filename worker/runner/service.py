@@ -22,7 +22,7 @@ from worker.listening import Listener
 from worker.runner.desk import Desk
 from worker.runner.escrow import Escrow
 from worker.runner.fleet import EngineLike, Fleet, WantedBuild
-from worker.runner.lease import LeaseHolder
+from worker.runner.lease import LeaseHolder, Memory
 from worker.runner.meter import Meter
 from worker.runner.registry import DatabaseRegistry, kept_connection
 from worker.runner.server import Server
@@ -40,7 +40,8 @@ class Runner:
 
     `make_engine(anchor_digest, authority)` makes the engine for an anchor when the first build on
     it is wanted. Streams that run at the end get `grace_s` to come to theirs. One that does not
-    `listens` learns of policy by polling alone, every third of its lease.
+    `listens` learns of policy by polling alone, every third of its lease. `seen` remembers the
+    policy epoch across incarnations.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Runner:
         make_engine: Callable[[str, Authority], EngineLike],
         grace_s: float = GRACE_S,
         listens: bool = True,
+        seen: Memory | None = None,
     ) -> None:
         self.incarnation: UUID = uuid4()
         self.fleet = Fleet(lambda anchor_digest: make_engine(anchor_digest, self.holder))
@@ -60,6 +62,7 @@ class Runner:
             self._registry,
             lease_s=lease_s,
             withdraw=self.fleet.withdraw,
+            seen=seen,
         )
         self._meter = Meter(self.incarnation)
         desk = Desk(self.holder, self.fleet, self._meter, Escrow(self.incarnation))

@@ -1,15 +1,20 @@
-"""What one incarnation does when the server it renews with is not the one it was."""
+"""What a runner does when the server it renews with is not the one it was, or not all of it."""
 
 from uuid import uuid4
 
 import pytest
+from django.core.management import call_command
+from django.db import transaction
 
-from governance.errors import StalePolicy
+from governance.errors import LogIntegrityError, StalePolicy
+from governance.log import events, sequencer
 from governance.services import leases
+from governance.vocabulary import EventTag
 from tests import factories
 from tests.worker import policies
 from worker.runner.lease import LeaseHolder
 from worker.runner.registry import DatabaseRegistry
+from worker.runner.seen import SeenEpoch
 
 pytestmark = pytest.mark.django_db
 
@@ -73,3 +78,48 @@ def test_a_holder_serves_nothing_between_the_two(server):
     assert held.counters.alarms == 1
     held.renew_once()
     assert held.warrant()
+
+
+def test_a_database_behind_the_published_log_grants_nothing(server, settings, tmp_path):
+    settings.RECLAIM_HOME = tmp_path
+    settings.RECLAIM_KEYS = tmp_path / "keys"
+    with transaction.atomic():  # sealed and published, and then the database is put back
+        events.stage(
+            EventTag.EXPERT_ERASED, subject="expert:x", by=None, at=factories.NOW, details={}
+        )
+        sequencer.seal_now(factories.NOW)
+        sequencer.publish(sequencer.configured())
+        transaction.set_rollback(True)
+    with pytest.raises(LogIntegrityError, match="restored from a backup"):
+        registry().renew(0)
+
+
+def holder(memory):
+    return LeaseHolder(registry(), lease_s=10.0, withdraw=lambda *_: None, seen=memory)
+
+
+def test_a_runner_that_starts_on_a_restored_past_serves_nothing_until_policy_is_past_it(
+    server, tmp_path
+):
+    file = tmp_path / "runner.epoch"
+    holder(SeenEpoch(file)).renew_once()
+    assert file.read_text() == "1\n"
+    file.write_text("41\n")
+    held = holder(SeenEpoch(file))
+    held.renew_once()
+    assert held.warrant() is None
+    assert held.counters.alarms == 1
+    call_command("publish_policy", past=41, reason="restored", verbosity=0)
+    held.renew_once()
+    assert held.warrant().policy_epoch == 42
+    assert SeenEpoch(file).epoch == 42
+
+
+def test_what_was_seen_never_goes_down_and_an_unreadable_file_says_nothing(tmp_path):
+    file = tmp_path / "runner.epoch"
+    memory = SeenEpoch(file)
+    for epoch in (7, 3):
+        memory.note(epoch)
+    assert SeenEpoch(file).epoch == 7
+    file.write_text("seven")
+    assert SeenEpoch(file).epoch == 0
