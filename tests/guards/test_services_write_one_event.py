@@ -112,7 +112,7 @@ NO_ACTS = {
         "keyed_hash",
         "suppress_erased",
     },
-    "withdrawals": {"progress"},
+    "withdrawals": {"look", "progress"},
 }
 ELSEWHERE = {
     "approvals",
