@@ -7,12 +7,16 @@ than the probe found needed. Where large batches differ from small ones, every b
 in blocks of one size. That is what makes a request in a mixed batch equal, bit for bit, to the
 same request alone.
 
+Packed weights of some size are moved to large pages where the system has them: a step reads all of
+its weights once, and finding them in pages of 4 KiB costs about a twentieth of the step.
+
 Three layouts: *packed* (oneDNN's own order, a private copy, fast in batches), *mapped* (the
 file's bytes as they lie, shared between processes) and *pooled* (slots taken once, for a GPU).
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
@@ -24,6 +28,9 @@ from torch.nn import functional
 BLOCK_ROWS = 16
 LARGE_BATCHES = (17, 24, 31, 64, 144)
 ONLY_BLOCKS = 0
+LARGE_PAGE = 2**21
+LEAST_FOR_LARGE_PAGES = LARGE_PAGE // 2
+MADV_COLLAPSE = 25  # Linux 6.1 and later
 _least_rows_of: dict[tuple[Any, ...], int] = {}
 
 
@@ -76,6 +83,8 @@ class _Packed(nn.Module):
         operators = torch.ops.mkldnn
         self._packed = operators._reorder_linear_weight(weight_ND.detach().contiguous())  # noqa: SLF001
         self._apply_packed: Callable[..., torch.Tensor] = operators._linear_pointwise.default  # noqa: SLF001
+        if weight_ND.nbytes >= LEAST_FOR_LARGE_PAGES and hasattr(operators, "data_ptr"):
+            _move_to_large_pages(operators.data_ptr(self._packed), weight_ND.nbytes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._apply_packed(x, self._packed, None, "none", [], "")
@@ -136,3 +145,12 @@ def _least_rows(make: Callable[[torch.Tensor], nn.Module], weight_ND: torch.Tens
         return ONLY_BLOCKS
     small = [agrees(rows) for rows in range(1, BLOCK_ROWS)]
     return next((n + 1 for n in range(len(small)) if all(small[n:])), BLOCK_ROWS)
+
+
+def _move_to_large_pages(address: int, size_bytes: int) -> None:
+    """Have these bytes moved to large pages, page by page. Where the system refuses, they stay
+    where they are; what shares a page with them moves along."""
+    advise = getattr(ctypes.CDLL(None), "madvise", None)
+    for page in range(address // LARGE_PAGE, -(-(address + size_bytes) // LARGE_PAGE)):
+        if advise is not None:
+            advise(ctypes.c_void_p(page * LARGE_PAGE), ctypes.c_size_t(LARGE_PAGE), MADV_COLLAPSE)

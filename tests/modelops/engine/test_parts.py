@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from unittest import mock
 
 import pytest
 import torch
@@ -283,6 +284,18 @@ def test_a_step_chooses_as_the_router_does(sets, top_k, data):
         if expert != NO_EXPERT
     }
     assert found == wanted
+
+
+def test_weights_moved_to_large_pages_are_the_same_weights():
+    weight_ND = torch.randn(1500, 700)
+    assert weight_ND.nbytes > linear.LARGE_PAGE
+    x_RD = torch.randn(5, 700)
+    with mock.patch.object(
+        linear, "_move_to_large_pages", wraps=linear._move_to_large_pages
+    ) as moved:
+        packed = linear._Packed(weight_ND)
+    assert moved.call_count == 1
+    assert (packed(x_RD) - x_RD @ weight_ND.T).abs().max() < 1e-3
 
 
 def test_a_product_that_minds_large_batches_is_computed_in_blocks(monkeypatch):
