@@ -34,7 +34,7 @@ class Gate:
         self.is_ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_answer = scope["method"] == "POST"
+        is_answer = scope.get("method") == "POST"
         refused = self._why_not() if is_answer or scope["path"] == READY_PATH else None
         if refused is not None:
             await _refuse(refused, send, is_last=self.is_ending)
@@ -61,7 +61,7 @@ class Gate:
         self.is_ending = True
         await self._wait(grace_s)
         if self._open:
-            cut("this gateway is being stopped; ask again")
+            cut("This gateway is being stopped; ask again.")
             await self._wait(END_S)
 
     async def _wait(self, timeout_s: float) -> None:

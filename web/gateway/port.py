@@ -41,6 +41,7 @@ __all__ = [
     "ExpertRef",
     "FinishReason",
     "GenerationOrder",
+    "HungUp",
     "RefusalReason",
     "Refused",
     "RunnerLost",
@@ -67,6 +68,10 @@ class RunnerLost(Exception):
     """The runner went away after the order was sent: it may have begun, and is not sent again."""
 
 
+class HungUp(RunnerLost):
+    """This side ended the conversation."""
+
+
 @dataclass(frozen=True)
 class RunnerPort:
     """Where a runner listens: `unix:///path/to.sock` or `tcp://host:port`.
@@ -87,7 +92,7 @@ class RunnerPort:
 
         Raises:
             RunnerUnavailable: no runner listens.
-            RunnerLost: it fell silent or went away in between, or `hang_up` was called.
+            RunnerLost: it fell silent or went away in between; HungUp: `hang_up` was called.
         """
         async with self._connected() as lines:
             lines.send(to_wire(order))
@@ -114,7 +119,7 @@ class RunnerPort:
     def hang_up(self, why: str) -> None:
         """End every conversation under way; the runner cancels what it was answering."""
         for lines in tuple(self._lines):
-            lines.end(why)
+            lines.end(HungUp(why))
 
     def _read(self, line: bytes) -> Delta | Done | Refused:
         try:
@@ -167,7 +172,7 @@ class _Lines(asyncio.Protocol):
         self._held_bytes = 0
         self._is_paused = False
         self._taker: asyncio.Future[None] | None = None
-        self._ended = ""
+        self._ended: RunnerLost | None = None
         self._heard_s = self._loop.time()
         self._watch = self._loop.call_later(quiet_s, self._look)
 
@@ -181,23 +186,23 @@ class _Lines(asyncio.Protocol):
             RunnerLost: there is none and none will come.
         """
         if not self._whole:
-            if self._ended:
-                raise RunnerLost(self._ended)
+            if self._ended is not None:
+                raise self._ended
             self._taker = self._loop.create_future()
             try:
                 await self._taker
             finally:
                 self._taker = None
-            if not self._whole:
-                raise RunnerLost(self._ended)
+            if self._ended is not None and not self._whole:
+                raise self._ended
         line = self._whole.popleft()
         self._held_bytes -= len(line)
-        if self._is_paused and self._held_bytes < HELD_BYTES // 2:
+        if self._is_paused and self._ended is None and self._held_bytes < HELD_BYTES // 2:
             self._is_paused, self._heard_s = False, self._loop.time()
             self._transport.resume_reading()
         return line
 
-    def end(self, why: str) -> None:
+    def end(self, why: RunnerLost) -> None:
         """Nothing comes any more; what is here already can still be taken."""
         self._ended = self._ended or why
         self._wake()
@@ -221,10 +226,11 @@ class _Lines(asyncio.Protocol):
         if whole:
             self._wake()
         elif len(self._rest) > _LINE_LIMIT_BYTES:
-            self.end(f"the runner sent a line of more than {_LINE_LIMIT_BYTES} bytes")
+            self.end(RunnerLost(f"the runner sent a line of more than {_LINE_LIMIT_BYTES} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.end("the runner went away in the middle" + (f": {exc}" if exc else ""))
+        why = "the runner went away in the middle" + (f": {exc}" if exc else "")
+        self.end(RunnerLost(why))
 
     def _wake(self) -> None:
         if self._taker is not None and not self._taker.done():
@@ -234,7 +240,7 @@ class _Lines(asyncio.Protocol):
         """Whether the runner has been silent for too long; not while we would not listen."""
         left_s = self._quiet_s - (self._loop.time() - self._heard_s)
         if left_s <= 0 and not self._is_paused:
-            self.end(f"the runner fell silent for {self._quiet_s:g} s")
+            self.end(RunnerLost(f"the runner fell silent for {self._quiet_s:g} s"))
         else:
             self._watch = self._loop.call_later(max(left_s, 0.05), self._look)
 

@@ -26,6 +26,7 @@ from web.gateway.port import (
     Done,
     EndCause,
     FinishReason,
+    HungUp,
     RefusalReason,
     Refused,
     RunnerLost,
@@ -84,6 +85,8 @@ class Passage:
                     yield message
         except RunnerUnavailable as error:
             raise unavailable("runner_unavailable", str(error)) from error
+        except HungUp as error:
+            raise unavailable("gateway_ending", str(error)) from error
         except RunnerLost as error:
             raise GatewayError(HTTPStatus.BAD_GATEWAY, "runner_lost", str(error)) from error
 

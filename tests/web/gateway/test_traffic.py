@@ -168,5 +168,5 @@ def test_told_to_stop_it_takes_nothing_new_lets_answers_end_and_cuts_the_last(
         is_stopping.set()
         for thread in threads:
             thread.join(10)
-    assert ends == {"Brief": "ended", "Talk": "runner_lost"}
+    assert ends == {"Brief": "ended", "Talk": "gateway_ending"}
     assert len(runner.orders) == 2
