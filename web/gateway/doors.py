@@ -106,6 +106,10 @@ def endpoint(method: str, scope: KeyScope | None) -> Callable[[Endpoint[P]], Vie
                     response = await answer(visit, *args, **named)
                 except GatewayError as error:
                     response = error.response()
+                except (DatabaseError, psycopg.Error):
+                    response = unavailable(
+                        "records_unreadable", "What is on record cannot be read right now."
+                    ).response()
                 except Exception:  # the end of the line: a client reads JSON, a person the log
                     logger.exception("an endpoint failed", path=request.path)
                     response = GatewayError(

@@ -40,13 +40,17 @@ def plain_answer(order: GenerationOrder):
 
 
 class StubRunner:
-    """Listens on a unix socket from a thread of its own. `orders` is what it was sent."""
+    """Listens on a unix socket from a thread of its own. `orders` is what it was sent.
+
+    `hung_up_on` names those whose reader went away before their end.
+    """
 
     def __init__(self, path: Path) -> None:
         self.url = f"unix://{path}"
         self.script: Script = plain_answer
         self.orders: list[GenerationOrder] = []
         self.hung_up = threading.Event()
+        self.hung_up_on: set[str] = set()
         self._path = path
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -77,6 +81,7 @@ class StubRunner:
         self._loop.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        order_id = ""
         try:
             line = await reader.readline()
             if b'"health"' in line:
@@ -85,6 +90,7 @@ class StubRunner:
             order = from_wire(line)
             assert isinstance(order, GenerationOrder)
             self.orders.append(order)
+            order_id = order.order_id
             steps = iter(self.script(order))  # in a thread: scripts may use the database
             while (step := await asyncio.to_thread(next, steps, None)) is not None:
                 if isinstance(step, float):
@@ -93,6 +99,7 @@ class StubRunner:
                 writer.write(step if isinstance(step, bytes) else to_wire(step))
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
+            self.hung_up_on.add(order_id)
             self.hung_up.set()
         finally:
             writer.close()

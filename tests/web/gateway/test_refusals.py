@@ -1,5 +1,6 @@
 """Refusals as the official client sees them, each with its status, its code and every reason."""
 
+import time
 from datetime import timedelta
 from uuid import uuid4
 
@@ -12,7 +13,9 @@ from governance.models import ApiKey, Build, Ending, Expert
 from governance.policy.types import Ask, Denied
 from governance.services import quotas, snapshots, usage
 from governance.vocabulary import BuildState, Instrument, Why
+from modelops.contract import Delta
 from tests import factories
+from tests.web.gateway.stub_runner import plain_answer
 from web.gateway import refusals
 
 ASK = {"model": "reclaim", "messages": [{"role": "user", "content": "Hello"}]}
@@ -112,6 +115,29 @@ def test_limits_of_a_key_are_told_and_kept(dara, runner, redis_url):
     assert 1 <= int(raised.value.response.headers["Retry-After"]) <= 20
     assert raised.value.response.headers["x-ratelimit-remaining-requests"] == "0"
     assert len(runner.orders) == 2
+
+
+def test_who_hangs_up_ends_every_answer_and_leaves_their_places(dara, runner, redis_url):
+    ApiKey.objects.filter(consumer__slug="dara-research").update(answers_at_once=2)
+
+    def endless(order):
+        while True:
+            yield Delta(order.order_id, "more " * 2000)
+            yield 0.02
+
+    runner.script = endless
+    with dara.chat.completions.create(**ASK, n=2, stream=True) as stream:
+        next(iter(stream))
+        with pytest.raises(openai.RateLimitError, match="at most 2 answers at once"):
+            dara.chat.completions.create(**ASK)
+    begun = {order.order_id for order in runner.orders}
+    runner.script = plain_answer
+    patient = dara.with_options(max_retries=8)
+    assert len(patient.chat.completions.create(**ASK, n=2).choices) == 2
+    end_s = time.monotonic() + 10
+    while runner.hung_up_on != begun and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert runner.hung_up_on == begun
 
 
 @pytest.mark.parametrize(("whys", "status", "code"), [
