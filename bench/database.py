@@ -23,20 +23,22 @@ _NO_REDIS = "redis://127.0.0.1:1/0"  # named, so that none is started; nobody co
 
 
 @contextmanager
-def fresh() -> Iterator[Path]:
+def fresh(*servers: str) -> Iterator[Path]:
     """Load Django on a new database; give the run's own state folder.
 
-    DATABASE_URL then names that database, so a spawned process finds it after `boot()`.
+    `servers` are those that may be started, "postgres" alone unless "redis" is named as well.
+    DATABASE_URL and REDIS_URL then name them, so a spawned process finds them after `boot()`.
     """
     folder = Path(tempfile.mkdtemp(prefix="reclaim-bench-"))
     folder.chmod(0o711)  # as root, PostgreSQL runs as someone else and must get through
     home = processes.Home(folder / "home")
     os.environ["RECLAIM_HOME"] = str(home.path)
-    os.environ.setdefault("REDIS_URL", _NO_REDIS)
+    if "redis" not in servers:
+        os.environ.setdefault("REDIS_URL", _NO_REDIS)
     try:
-        processes.start(home, os.environ, ("postgres",))
-        if "DATABASE_URL" not in os.environ:
-            os.environ["DATABASE_URL"] = processes.addresses(home)["database_url"]
+        processes.start(home, os.environ, servers or ("postgres",))
+        for name, url in processes.addresses(home).items():
+            os.environ.setdefault(name.upper(), url)
         with _scratch_database():
             yield home.path
     finally:

@@ -15,8 +15,8 @@ from modelops.contract import Authority
 from worker import boot
 
 
-def main() -> int:
-    """Serve until SIGTERM."""
+def main(engine: type[StubEngine] = StubEngine) -> int:
+    """Serve until SIGTERM, with engines of this kind."""
     parser = argparse.ArgumentParser(description="A runner around the stub engine.")
     parser.add_argument("--name", required=True)
     parser.add_argument("--url", required=True)
@@ -26,14 +26,14 @@ def main() -> int:
     options = parser.parse_args()
     boot.boot()
     boot.bound_database_waits(max(2, int(options.lease_s)))
-    return asyncio.run(_serve(options))
+    return asyncio.run(_serve(options, engine))
 
 
-async def _serve(options: argparse.Namespace) -> int:
+async def _serve(options: argparse.Namespace, engine: type[StubEngine]) -> int:
     from worker.runner.service import Runner
 
     def make_engine(anchor_digest: str, authority: Authority) -> StubEngine:  # noqa: ARG001
-        return StubEngine(authority, token_s=options.token_s, tells_time=True)
+        return engine(authority, token_s=options.token_s, tells_time=True)
 
     runner = Runner(
         options.name,
