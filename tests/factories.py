@@ -34,6 +34,7 @@ from governance.models import (
     WebhookEndpoint,
     Withdrawal,
 )
+from governance.services import leases
 from governance.vocabulary import (
     BuildState,
     ExpertState,
@@ -215,10 +216,14 @@ def build(*revisions: ExpertRevision, **fields: Any) -> Build:
 def snapshot(policy_epoch: int, **fields: Any) -> PolicySnapshot:
     """A published policy epoch whose body only tells its number."""
     body = {"policy_epoch": policy_epoch}
-    defaults = {"digest": digest_of(f"snapshot {policy_epoch}"), "body": body, "reason": "tests"}
-    return PolicySnapshot.objects.create(
-        policy_epoch=policy_epoch, **{**defaults, "published_at": NOW, **fields}
-    )
+    defaults = {
+        "digest": digest_of(f"snapshot {policy_epoch}"),
+        "body": body,
+        "reason": "tests",
+        "history": leases.history(),
+        "published_at": NOW,
+    }
+    return PolicySnapshot.objects.create(policy_epoch=policy_epoch, **{**defaults, **fields})
 
 
 def lease(**fields: Any) -> RunnerLease:

@@ -15,13 +15,17 @@ from governance.vocabulary import Instrument, QuiescedBy
 
 
 class PolicySnapshot(models.Model):
-    """The compiled policy of one policy epoch, content-addressed. Append-only."""
+    """The compiled policy of one policy epoch, content-addressed. Append-only.
+
+    `history` names the server's history it was published in (see `governance.services.leases`).
+    """
 
     policy_epoch = models.PositiveBigIntegerField(primary_key=True)
     digest = sha256()
     body = models.JSONField()
     build = models.ForeignKey(Build, on_delete=models.PROTECT, null=True, related_name="+")
     reason = models.CharField(max_length=200)
+    history = models.CharField(max_length=40, blank=True)
     published_at = instant()
 
     class Meta:
@@ -33,10 +37,7 @@ class PolicySnapshot(models.Model):
 
 
 class RunnerLease(models.Model):
-    """One life of one runner. `applied_epoch` is what it has swapped in, never what it fetched.
-
-    `history` names the server's history that granted it first (see `governance.services.leases`).
-    """
+    """One life of one runner. `applied_epoch` is what it has swapped in, never what it fetched."""
 
     incarnation = identity()
     runner = models.CharField(max_length=100)
@@ -47,7 +48,6 @@ class RunnerLease(models.Model):
     lease_s = models.FloatField()
     started_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
-    history = models.CharField(max_length=40, blank=True)
     gw_seq = models.PositiveBigIntegerField(default=0)
     loaded = models.JSONField(default=list, help_text="experts in memory, as name and digest")
     loaded_build = models.ForeignKey(Build, on_delete=models.PROTECT, null=True, related_name="+")

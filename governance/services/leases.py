@@ -55,10 +55,10 @@ WITH newest AS (
     SELECT coalesce(max(policy_epoch), 0) AS epoch, {HISTORY} AS history FROM newest
 ), noted AS (
     INSERT INTO governance_runnerlease AS lease
-        (incarnation, runner, applied_epoch, granted_at, renewed_at, lease_s, started_at, history,
-         gw_seq, loaded, stats)
+        (incarnation, runner, applied_epoch, granted_at, renewed_at, lease_s, started_at, gw_seq,
+         loaded, stats)
     SELECT %(incarnation)s, %(runner)s, coalesce(nullif(%(applied)s, 0), epoch), %(at)s, %(at)s,
-           %(lease_s)s, %(started_at)s, history, 0, '[]', '{{}}'
+           %(lease_s)s, %(started_at)s, 0, '[]', '{{}}'
     FROM asked WHERE %(applied)s <= epoch
     ON CONFLICT (incarnation) DO UPDATE
         SET applied_epoch = greatest(lease.applied_epoch, %(applied)s),
@@ -158,6 +158,13 @@ def ack(incarnation: UUID, *, policy_epoch: int, at: datetime) -> None:
         newest = PolicySnapshot.objects.aggregate(epoch=Max("policy_epoch"))["epoch"]
         _refuse_restored_past(policy_epoch, newest or 0)
         _refuse_closed(None, incarnation)
+
+
+def history() -> str:
+    """Which history of which server this connection reads; see `HISTORY`."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {HISTORY}")
+        return str(cursor.fetchone()[0])
 
 
 def report(

@@ -35,7 +35,7 @@ from governance.policy.types import (
     read_grant,
     read_standing,
 )
-from governance.services import approvals, followups, locks
+from governance.services import approvals, followups, leases, locks
 from governance.services.approvals import subjects
 from governance.vocabulary import (
     BuildState,
@@ -77,6 +77,7 @@ def publish(
             body=compiled.to_body(),
             build=build,
             reason=reason[:200],
+            history=leases.history(),
             published_at=at,
         )
         _tell_of_gaps(compiled.gaps, compiled.policy_epoch, at)

@@ -12,7 +12,14 @@ from django.db.models import Q
 
 from governance.errors import UnlawfulMove
 from governance.log import events
-from governance.models import Expert, ExpertFence, ExpertRevision, RunnerLease, Withdrawal
+from governance.models import (
+    Expert,
+    ExpertFence,
+    ExpertRevision,
+    PolicySnapshot,
+    RunnerLease,
+    Withdrawal,
+)
 from governance.services import locks, suppression
 from governance.services.leases import CLOCK_MARGIN, HISTORY
 from governance.vocabulary import EventTag, ExpertState, QuiescedBy, RevisionState
@@ -75,13 +82,9 @@ def try_settle(withdrawal: Withdrawal, *, waited_s: float, at: datetime) -> bool
 
 
 def _rows_are_whole(history: str) -> bool:
-    """Whether the lease rows tell of every lease in force: nothing here is from another history,
-    or a whole lease was waited for in this one."""
-    named = ("", history)
-    is_only_one = not (
-        RunnerLease.objects.exclude(history__in=named).exists()
-        or Withdrawal.objects.exclude(history__in=named).exists()
-    )
+    """Whether the lease rows tell of every lease in force: there was never another history, or a
+    whole lease was waited for in this one. Policy tells, since no lease is older than the first."""
+    is_only_one = not PolicySnapshot.objects.exclude(history=history).exists()
     return is_only_one or Withdrawal.objects.filter(history=history).exists()
 
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from governance.models import Build, Consumer, Expert
+from governance.models import Build, Consumer, Expert, Licence
 from governance.services import consent, snapshots
-from governance.vocabulary import BuildState
+from governance.vocabulary import BuildState, LicenceState
 from modelops.contract import ExpertRef, GenerationOrder, Sampling
 from tests import factories
 
@@ -53,6 +53,16 @@ class Served:
             "ask": self.ask,
         }
         return GenerationOrder(**{**defaults, **fields})
+
+    def limit(self, name: str, **quota: Any) -> str:
+        """Replace the licence of an expert by one with a quota for this month; its reference."""
+        former = Licence.objects.get(corpus=self.experts[name].corpus, state=LicenceState.APPROVED)
+        Licence.objects.filter(pk=former.pk).update(state=LicenceState.REJECTED)
+        limited = factories.licence(
+            corpus=former.corpus, starts_at=former.starts_at, quota_period="month", **quota
+        )
+        snapshots.publish(reason="a quota", at=timezone.now())
+        return limited.reference
 
     def withdraw(self, name: str) -> Any:
         """The owner presses the button; by the clock on the wall."""

@@ -10,7 +10,6 @@ from django.utils import timezone
 from governance.errors import QuotaSpent
 from governance.models import Licence, Quota, QuotaSlice, UsageRecord
 from governance.services import quotas, snapshots, usage
-from governance.vocabulary import LicenceState
 from modelops.contract import Done, FinishReason, RefusalReason, Refused, Turn
 from tests import factories
 from tests.worker import clients
@@ -19,21 +18,6 @@ from tests.worker.runner.conftest import Running
 from worker.runner import escrow as escrow_of
 from worker.runner.escrow import Escrow, most_prompt_tokens
 from worker.runner.lease import ask_of
-
-
-def limit(story, name, max_tokens=None, max_answers=None):
-    """Replace the licence of an expert by one with a quota for this month; its reference."""
-    former = Licence.objects.get(corpus=story.experts[name].corpus, state=LicenceState.APPROVED)
-    Licence.objects.filter(pk=former.pk).update(state=LicenceState.REJECTED)
-    limited = factories.licence(
-        corpus=former.corpus,
-        starts_at=former.starts_at,
-        max_tokens=max_tokens,
-        max_answers=max_answers,
-        quota_period="month",
-    )
-    snapshots.publish(reason="a quota", at=timezone.now())
-    return limited.reference
 
 
 def found(order_id):
@@ -55,7 +39,7 @@ def runner(story, tmp_path):
 
 
 def test_an_answer_is_charged_what_it_took(story, runner):
-    reference = limit(story, "code", max_tokens=10_000)
+    reference = story.limit("code", max_tokens=10_000)
     order = story.order(max_tokens=5)
     clients.ask(runner().url, order)
     row, part = found(order.order_id), QuotaSlice.objects.get()
@@ -85,7 +69,7 @@ def test_without_quotas_admission_asks_the_database_nothing_more(story, django_a
 
 
 def test_a_slice_spares_the_database_until_it_is_used_up(story, django_assert_num_queries):
-    limit(story, "code", max_tokens=64_000)
+    story.limit("code", max_tokens=64_000)
     snapshot, order = snapshots.current(), story.order(max_tokens=100)
     escrow, ask = Escrow(factories.lease().pk), ask_of(order.ask)
     first = escrow.permission(order, ask, snapshot, timezone.now())
@@ -96,7 +80,7 @@ def test_a_slice_spares_the_database_until_it_is_used_up(story, django_assert_nu
 
 
 def test_an_expert_whose_quota_is_used_up_is_passed_over(story, runner):
-    limit(story, "code", max_answers=1)
+    story.limit("code", max_answers=1)
     url = runner().url
     clients.ask(url, story.order(max_tokens=1))
     [*_, end] = clients.ask(url, story.order(max_tokens=1))
@@ -110,7 +94,7 @@ def test_an_expert_whose_quota_is_used_up_is_passed_over(story, runner):
 
 def test_an_answer_is_shortened_rather_than_robbed_of_an_expert(story, runner):
     order = story.order(max_tokens=100)
-    limit(story, "code", max_tokens=most_prompt_tokens(order) + 20)
+    story.limit("code", max_tokens=most_prompt_tokens(order) + 20)
     order = story.order(max_tokens=100)
     [*_, end] = clients.ask(runner().url, order)
     assert (end.finish_reason, end.tally.completion_tokens) == (FinishReason.LENGTH, 20)
@@ -136,7 +120,7 @@ def test_another_licence_without_quota_is_used_before_an_answer_is_shortened(sto
 
 
 def test_an_answer_the_engine_refuses_costs_nothing(story, runner, monkeypatch):
-    limit(story, "code", max_tokens=10_000)
+    story.limit("code", max_tokens=10_000)
     one = runner()
 
     def refuse(order, deliver):
@@ -149,7 +133,7 @@ def test_an_answer_the_engine_refuses_costs_nothing(story, runner, monkeypatch):
 
 
 def test_what_one_runner_has_free_serves_another(story, runner):
-    reference = limit(story, "code", max_tokens=300, max_answers=100)
+    reference = story.limit("code", max_tokens=300, max_answers=100)
     one, two = runner("one"), runner("two")
     for url in [one.url, two.url] * 20:
         clients.ask(url, story.order(max_tokens=20))
@@ -163,7 +147,7 @@ def test_what_one_runner_has_free_serves_another(story, runner):
 
 
 def test_an_order_is_decided_anew_when_others_took_from_the_quota(story, runner, monkeypatch):
-    limit(story, "code", max_tokens=10_000)
+    story.limit("code", max_tokens=10_000)
     one, tries = runner(), []
     opens = usage.open_record
 
@@ -182,7 +166,7 @@ def test_an_order_is_decided_anew_when_others_took_from_the_quota(story, runner,
 def test_a_quota_known_to_be_used_up_is_asked_about_once_a_second(
     story, monkeypatch, django_assert_num_queries
 ):
-    limit(story, "code", max_answers=1)
+    story.limit("code", max_answers=1)
     snapshot, order = snapshots.current(), story.order()
     lease = factories.lease()
     part = quotas.reserve(

@@ -317,7 +317,7 @@ def test_without_the_check_after_computing_a_token_leaves_late(world, story):
 POINTS = ("asked", "read", "written", "acking", "computing")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_whatever_happens_wherever_nothing_leaves_late(data):
     """I1 to I5 of the protocol, with two runners, lost answers, pauses and any interleaving."""
