@@ -76,8 +76,7 @@ def _read_once(owner: DataOwner) -> Mapping[str, Any]:
         signed_at=Subquery(licence.values("countersignature__signed_at")[:1]),
     )
     return found.values(
-        *("has_signer", "invited", "corpus", "licence", "licence_state"),
-        *("must_be_signed", "signed_at"),
+        "has_signer", "invited", "corpus", "licence", "licence_state", "must_be_signed", "signed_at"
     ).get()
 
 
