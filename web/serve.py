@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await super().main_loop()
-        await application.gateway.drain(settings.RECLAIM_GRACE_S, views.port.hang_up)
+        await application.gateway.drain(settings.RECLAIM_GRACE_S, views.port)
 
 
 def configured(**options: object) -> uvicorn.Config:

@@ -7,12 +7,14 @@ memory is bounded by its connections (`web.serve`, `web.gateway.port`).
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from web.gateway.errors import GatewayError
+from web.gateway.pool import RunnerPool
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -24,13 +26,15 @@ READY_PATH = "/readyz"
 END_S = 2.0
 """How long answers that were cut short get to say so."""
 
+LOOK_S = 0.05
+
 
 class Gate:
     """Lets at most `most` answers through to `lane` at once, and none once `drain` was called."""
 
     def __init__(self, lane: Lane, most: int) -> None:
         self._lane, self._most = lane, most
-        self._open: set[asyncio.Task[Any] | None] = set()
+        self._open = 0
         self.is_ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,32 +46,34 @@ class Gate:
         if not is_answer:
             await self._lane(scope, receive, send)
             return
-        task = asyncio.current_task()
-        self._open.add(task)
+        self._open += 1
         try:
             await self._lane(scope, receive, send)
         finally:
-            self._open.discard(task)
+            self._open -= 1
 
     def _why_not(self) -> GatewayError | None:
         if self.is_ending:
             return _busy("gateway_ending", "This gateway is being stopped; ask again shortly.")
-        if len(self._open) >= self._most:
+        if self._open >= self._most:
             return _busy("gateway_full", f"{self._most} answers are open here; ask again shortly.")
         return None
 
-    async def drain(self, grace_s: float, cut: Callable[[str], None]) -> None:
-        """Take no new answers; after `grace_s` cut those that still run, each with its own end."""
-        self.is_ending = True
-        await self._wait(grace_s)
-        if self._open:
-            cut("This gateway is being stopped; ask again.")
-            await self._wait(END_S)
+    async def drain(self, grace_s: float, runners: RunnerPool) -> None:
+        """Take no new answers; after `grace_s` cut those that still run, each with its own end.
 
-    async def _wait(self, timeout_s: float) -> None:
-        tasks = [task for task in self._open if task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
+        Answers that come on pages pass no gate; they count by their conversations with `runners`.
+        """
+        self.is_ending = True
+        await self._until_quiet(grace_s, runners)
+        runners.hang_up("This gateway is being stopped; ask again.")
+        await self._until_quiet(END_S, runners)
+
+    async def _until_quiet(self, timeout_s: float, runners: RunnerPool) -> None:
+        until_s = time.monotonic() + timeout_s
+        # Two counts, looked at for some seconds once in the life of a process.
+        while (self._open or runners.open_answers) and time.monotonic() < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
 
 
 def _busy(code: str, message: str) -> GatewayError:

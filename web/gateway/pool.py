@@ -97,6 +97,11 @@ class RunnerPool:
             raise RunnerUnavailable("expected a runner, found none that answers; try again shortly")
         yield refused
 
+    @property
+    def open_answers(self) -> int:
+        """How many are under way, here."""
+        return sum(place.open_answers for place in self._places)
+
     async def health(self) -> list[Mapping[str, Any]]:
         """What those runners that answer say about themselves."""
         found = await asyncio.gather(*(_health(place.port) for place in self._places))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, aclosing
 
 import pytest
@@ -17,8 +18,9 @@ from modelops.contract import (
 )
 from tests.web.gateway.stub_runner import StubRunner
 from web.gateway import pool
+from web.gateway.gate import Gate
 from web.gateway.pool import RunnerPool
-from web.gateway.port import RunnerLost, RunnerUnavailable
+from web.gateway.port import HungUp, RunnerLost, RunnerUnavailable
 
 
 def order(name="one"):
@@ -125,3 +127,16 @@ async def test_a_silent_runner_is_given_up_and_hanging_up_ends_every_answer(two)
         door.hang_up("closing time")
         with pytest.raises(RunnerLost, match="closing time"):
             await anext(messages)
+
+
+async def test_closing_time_waits_for_answers_that_came_by_no_gate_and_then_cuts_them(two):
+    door = pool_of(two[0])
+    two[0].script = lambda one: [Delta(one.order_id, "word "), 30.0]
+    gate = Gate(lambda *_: None, most=1)
+    async with aclosing(door.stream(order())) as messages:
+        await anext(messages)
+        closing = asyncio.create_task(gate.drain(0.2, door))
+        with pytest.raises(HungUp, match="being stopped"):
+            await anext(messages)
+    await closing
+    assert (gate.is_ending, door.open_answers) == (True, 0)
