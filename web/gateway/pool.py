@@ -15,6 +15,7 @@ from web.gateway.port import (
     Delta,
     Done,
     GenerationOrder,
+    HungUp,
     RefusalReason,
     Refused,
     RunnerLost,
@@ -87,6 +88,8 @@ class RunnerPool:
                         return
             except RunnerUnavailable as error:
                 logger.warning("runner unreachable", error=str(error))
+            except HungUp:
+                raise
             except RunnerLost as error:
                 logger.warning("runner lost", url=place.port.url, error=str(error))
                 raise
