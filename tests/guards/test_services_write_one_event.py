@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from governance import services
 from governance.canonical import Signer
-from governance.models import FollowUp, StagedEvent
+from governance.models import Account, DataOwner, FollowUp, StagedEvent
 from governance.services import (
     builds,
     consent,
@@ -173,33 +173,8 @@ def tell(act: Counted, cast: story.Cast) -> None:
     """The story, each act once, at its own instant."""
     later = cast.later
     person = owners.open_account("new@example.org", full_name="New")
-    owner = act("owners.register", "Cedar House", jurisdiction="FR", by=cast.cato, at=later())
-    facts = {"postal_address": "1 Rue des Cèdres, Paris"}
-    act("owners.change", owner, facts=facts, by=cast.cato, at=later())
-    act("owners.move", owner, to=OwnerStatus.SUSPENDED, by=cast.cato, at=later())
-    owners.move(owner, to=OwnerStatus.ACTIVE, by=cast.cato, at=later())
-    act("owners.add_member", owner, account=person, by=cast.cato, at=later())
-    other = owners.open_account("other@example.org", full_name="Other")
-    member = owners.add_member(owner, account=other, by=cast.cato, at=later())
-    act("owners.change_member", member, owner_role=OwnerRole.VIEWER, by=cast.cato, at=later())
-    act("owners.remove_member", member, by=cast.cato, at=later())
-    act("owners.appoint", other, role=Role.AUDITOR, by=cast.cato, at=later())
-    invited = {"full_name": "Guest", "role": Role.OWNER, "owner": owner, "by": cast.cato}
-    act("invitations.invite", "guest@example.org", at=later(), **invited)
-    sent = invitations.invite("guest@example.org", at=later(), **invited)
-    sent = act("invitations.resend", sent.invitation, by=cast.cato, at=later(120))
-    act("invitations.accept", sent.token, password=story.PASSWORD, at=later())
-    sent = invitations.invite("guest@example.org", at=later(), **invited)
-    act("invitations.revoke", sent.invitation, by=cast.cato, at=later())
-    consumer = act("consumers.register", "Nova", territory="FR", by=cast.cato, at=later())
-    issued = act(
-        "consumers.issue_key", consumer, label="l", purposes=["research"], by=None, at=later()
-    )
-    brief = timedelta(hours=1)
-    act("consumers.rotate_key", issued.api_key, overlap=brief, by=cast.cato, at=later())
-    act("consumers.revoke_key", issued.api_key, by=cast.cato, at=later())
-    act("consumers.change", consumer, facts={"sector": "J"}, by=cast.cato, at=later())
-    act("consumers.move", consumer, to=ConsumerStatus.SUSPENDED, by=cast.cato, at=later())
+    owner = tell_of_owners(act, cast, person)
+    tell_of_consumers(act, cast)
     corpus = act(
         "corpora.describe",
         owner,
@@ -232,6 +207,42 @@ def tell(act: Counted, cast: story.Cast) -> None:
     act("activities.record", expert, by=cast.cato, at=later(), **basis)
     tell_of_experts(act, cast, expert)
     tell_of_the_end(act, cast, expert, person, licence)
+
+
+def tell_of_owners(act: Counted, cast: story.Cast, person: Account) -> DataOwner:
+    later = cast.later
+    owner = act("owners.register", "Cedar House", jurisdiction="FR", by=cast.cato, at=later())
+    facts = {"postal_address": "1 Rue des Cèdres, Paris"}
+    act("owners.change", owner, facts=facts, by=cast.cato, at=later())
+    act("owners.move", owner, to=OwnerStatus.SUSPENDED, by=cast.cato, at=later())
+    owners.move(owner, to=OwnerStatus.ACTIVE, by=cast.cato, at=later())
+    act("owners.add_member", owner, account=person, by=cast.cato, at=later())
+    other = owners.open_account("other@example.org", full_name="Other")
+    member = owners.add_member(owner, account=other, by=cast.cato, at=later())
+    act("owners.change_member", member, owner_role=OwnerRole.VIEWER, by=cast.cato, at=later())
+    act("owners.remove_member", member, by=cast.cato, at=later())
+    act("owners.appoint", other, role=Role.AUDITOR, by=cast.cato, at=later())
+    invited = {"full_name": "Guest", "role": Role.OWNER, "owner": owner, "by": cast.cato}
+    act("invitations.invite", "guest@example.org", at=later(), **invited)
+    sent = invitations.invite("guest@example.org", at=later(), **invited)
+    sent = act("invitations.resend", sent.invitation, by=cast.cato, at=later(120))
+    act("invitations.accept", sent.token, password=story.PASSWORD, at=later())
+    sent = invitations.invite("guest@example.org", at=later(), **invited)
+    act("invitations.revoke", sent.invitation, by=cast.cato, at=later())
+    return owner
+
+
+def tell_of_consumers(act: Counted, cast: story.Cast) -> None:
+    later = cast.later
+    consumer = act("consumers.register", "Nova", territory="FR", by=cast.cato, at=later())
+    issued = act(
+        "consumers.issue_key", consumer, label="l", purposes=["research"], by=None, at=later()
+    )
+    brief = timedelta(hours=1)
+    act("consumers.rotate_key", issued.api_key, overlap=brief, by=cast.cato, at=later())
+    act("consumers.revoke_key", issued.api_key, by=cast.cato, at=later())
+    act("consumers.change", consumer, facts={"sector": "J"}, by=cast.cato, at=later())
+    act("consumers.move", consumer, to=ConsumerStatus.SUSPENDED, by=cast.cato, at=later())
 
 
 def tell_of_the_corpus(act: Counted, cast: story.Cast, corpus: Any) -> None:

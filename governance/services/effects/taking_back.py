@@ -80,19 +80,7 @@ def take_back(
     )
     _end_consent(expert, instrument, by, at, reason, method)
     called_off = _call_off(expert, at)
-    published = snapshots.publish(reason=f"{expert} withdrawn", at=at)
-    longest_s = RunnerLease.objects.filter(closed_at=None).aggregate(s=Max("lease_s"))["s"]
-    withdrawal = Withdrawal.objects.create(
-        expert=expert,
-        ending=ending,
-        instrument=instrument,
-        policy_epoch=published.policy_epoch,
-        committed_at=at,
-        lease_s=longest_s or DEFAULT_LEASE_S,
-    )
-    ExpertFence.objects.create(
-        expert=expert, expert_name=expert.name, revoked_epoch=published.policy_epoch
-    )
+    withdrawal = _withdrawn(expert, ending, instrument, at)
     rebuild = _promise(withdrawal, expert, called_off, at, is_rebuilt=was_built)
     events.stage(
         EventTag.CONSENT_WITHDRAWN,
@@ -101,7 +89,7 @@ def take_back(
         at=at,
         details={
             "instrument": instrument.value,
-            "policy_epoch": published.policy_epoch,
+            "policy_epoch": withdrawal.policy_epoch,
             "method": method,
             "reason": reason,
             "build": rebuild.number if rebuild else None,
@@ -109,6 +97,23 @@ def take_back(
         },
     )
     return withdrawal
+
+
+def _withdrawn(expert: Expert, ending: Ending, instrument: Instrument, at: datetime) -> Withdrawal:
+    """The policy epoch without the expert, the row that waits for it, and the fence behind it."""
+    published = snapshots.publish(reason=f"{expert} withdrawn", at=at)
+    longest_s = RunnerLease.objects.filter(closed_at=None).aggregate(s=Max("lease_s"))["s"]
+    ExpertFence.objects.create(
+        expert=expert, expert_name=expert.name, revoked_epoch=published.policy_epoch
+    )
+    return Withdrawal.objects.create(
+        expert=expert,
+        ending=ending,
+        instrument=instrument,
+        policy_epoch=published.policy_epoch,
+        committed_at=at,
+        lease_s=longest_s or DEFAULT_LEASE_S,
+    )
 
 
 def _end_consent(
