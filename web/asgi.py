@@ -22,6 +22,8 @@ from web.gateway import database, gate
 from web.gateway.gate import Receive, Scope, Send
 
 HEALTH = ("/healthz", gate.READY_PATH)
+PLAYGROUND = "/playground/answer/"
+"""A page of our staff that answers as the gateway does, and within its bounds."""
 
 
 class GatewayLane(ASGIHandler):
@@ -76,18 +78,23 @@ class Lanes:
 
     def __init__(self) -> None:
         self._pages, self._static = ASGIHandler(), StaticLane()
-        self.gateway = gate.Gate(GatewayLane(), settings.RECLAIM_OPEN_ANSWERS)
+        self._gateway = GatewayLane()
+        self.gateway = gate.Gate(self._answering, settings.RECLAIM_OPEN_ANSWERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             self.gateway.is_ending = False
             await _lifespan(receive, send)
-        elif scope["path"].startswith("/v1/") or scope["path"] in HEALTH:
+        elif scope["path"].startswith("/v1/") or scope["path"] in (*HEALTH, PLAYGROUND):
             await self.gateway(scope, receive, send)
         elif self._static.has(scope["path"]):
             await self._static(scope, receive, send)
         else:
             await self._pages(scope, receive, send)
+
+    async def _answering(self, scope: Scope, receive: Receive, send: Send) -> None:
+        lane = self._pages if scope["path"] == PLAYGROUND else self._gateway
+        await lane(scope, receive, send)
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -12,6 +12,7 @@ urlpatterns = [
     path("legal/", include("web.ui.legal")),
     path("owner/", include("web.ui.owner")),
     path("engineer/", include("web.ui.engineer")),
+    path("playground/", include("web.ui.playground")),
     path("effects/", include("web.ui.effects")),
     path("notices/", include("web.ui.notices")),
     path("lists/", include("web.ui.lists.pages")),

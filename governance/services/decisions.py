@@ -43,7 +43,7 @@ def record(
 
     Args:
         path: the route or rule that asked.
-        requested_by: prefix of the API key.
+        requested_by: prefix of the API key, or `account:…` for one of our staff.
         labels: who decided: gateway, version.
         exhausted: licences that were told to have no quota left when this was decided.
         erased: JSON pointers to what was left out of this record; here always the prompt.

@@ -109,12 +109,13 @@ PATHS = {
         "/engineer/builds/3/",
         "/engineer/runners/",
         "/engineer/audits/",
+        "/playground/",
     ),
     "mallory": ("/", "/receipts/check/"),
 }
 # Where what is shown has no page of its own, is a page of these, or is in test_design_axe.
 NO_PAGES = re.compile(
-    r"^(account/|v1/|api/v1|api/schema|api/\^|design/|lists/|effects/|confirmed/|invitation/)"
+    r"^(account/|v1/|healthz$|readyz$|api/v1|api/schema|api/\^|design/|lists/|effects/|confirmed/|invitation/)"
     r"|/(preview|import|contract|authority|manifest|files/<.*|receipt\.json|consent\.jsonld)/?$"
     r"|/(said|contracts)/<|certificate\.zip$|check\.py$|<str:name>$|^notices/(<|acknowledge/)"
     r"|^$"
@@ -161,6 +162,7 @@ def tell_more(story) -> dict[str, object]:
     duties.open_due(at=now)
     statement = statements.issue(cast.alder, month=then.date().replace(day=1), by=None, at=now)
     factories.owner(slug="cedar", status=OwnerStatus.PROSPECT)
+    factories.api_key(consumer=cast.dara, scopes=["playground"])
     factories.consumer(slug="nova", status=ConsumerStatus.PROSPECT)
     return {
         "assembled": factories.build(number=700, state=BuildState.ASSEMBLED).number,

@@ -266,7 +266,8 @@ def test_nothing_is_fetched_from_elsewhere():
 def test_every_colour_and_size_named_is_a_token():
     tokens = set(re.findall(r"(--[a-z0-9-]+):", (STATIC / "tokens.css").read_text()))
     own = {"--tone", "--tone-dot", "--tone-soft", "--spinner", "--bar"}
-    for name in ("base.css", "components.css"):
+    own |= {"--pattern", "--weight", "--hue", "--hue-soft"}
+    for name in ("base.css", "components.css", "playground.css"):
         used = set(re.findall(r"var\((--[a-z0-9-]+)", (STATIC / name).read_text()))
         assert used <= tokens | own, name
 
@@ -315,6 +316,16 @@ def test_text_can_be_read_on_every_ground(theme):
     }
     assert not low
     assert contrast(colours["--control-line"], colours["--surface"]) >= 3
+
+
+@pytest.mark.parametrize("theme", [":root {", ':root[data-theme="dark"]'])
+def test_an_experts_words_can_be_read_and_its_pattern_seen(theme):
+    colours = blocks(theme)
+    for number in range(1, 8):
+        mark, tint = colours[f"--expert-{number}"], colours[f"--expert-{number}-soft"]
+        assert contrast(colours["--ink"], tint) >= 4.5, number
+        assert contrast(mark, tint) >= 3, number
+        assert contrast(mark, colours["--surface"]) >= 3, number
 
 
 # ── Log lines ────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ One ends as it ends and the others go on; when nobody reads any more, all are ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
 from web.gateway.errors import GatewayError
@@ -40,7 +40,7 @@ async def begun(answers: Sequence[AsyncGenerator[Delta | Done]]) -> AsyncGenerat
 
 async def events(
     pieces: AsyncGenerator[Piece], answer: Answer, counted: Counted, *, wants_usage: bool
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The server-sent events of a stream."""
     try:
         yield answer.opening()

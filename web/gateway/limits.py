@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -60,6 +61,18 @@ class Counted:
         self.tokens, self.answers = tokens, 0
         if back or answers:
             await self.limiter.step(self, 0, back, -answers, may_refuse=False)
+
+    @asynccontextmanager
+    async def until_begun(self) -> AsyncIterator[None]:
+        """Give it all back where its answers cannot begin, and their places where nobody waits."""
+        try:
+            yield
+        except GatewayError:
+            await self.end(0)
+            raise
+        except BaseException:  # the client has gone: what it began is not given back
+            await self.end(self.tokens)
+            raise
 
 
 class Limiter:

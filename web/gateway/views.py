@@ -101,7 +101,7 @@ async def _answer(visit: Visit, parse: Callable[[bytes], wire.Asked]) -> HttpRes
     counted = await visit.count(
         tokens=asked.answers * asked.sampling.max_tokens, answers=asked.answers
     )
-    try:
+    async with counted.until_begun():
         caller = Caller(visit.api_key, path)
         admitted, pieces = await begun(caller, asked, ask, visit.known_epoch())
         visit.headers.update(headers(admitted))
@@ -111,12 +111,6 @@ async def _answer(visit: Visit, parse: Callable[[bytes], wire.Asked]) -> HttpRes
                 whole = answer.whole([piece async for piece in pieces])
             await counted.end(answer.tokens)
             return JsonResponse(whole)
-    except GatewayError:
-        await counted.end(0)
-        raise
-    except BaseException:  # the client has gone: what it began is not given back
-        await counted.end(counted.tokens)
-        raise
     said = choices.events(pieces, answer, counted, wants_usage=asked.wants_stream_usage)
     streamed = StreamingHttpResponse(said, content_type="text/event-stream")
     streamed["Cache-Control"] = "no-store"

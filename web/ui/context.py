@@ -39,6 +39,7 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Duties", "legal:duties"),
         ("Statements", "legal:statements"),
         ("Decisions", "legal:decisions"),
+        ("Playground", "playground:page"),
         ("Exchange", "legal:exchange"),
         ("Staff", "legal:staff"),
         ("Log", "legal:log"),
@@ -49,6 +50,7 @@ _ITEMS: Final[dict[Role, tuple[tuple[str, str], ...]]] = {
         ("Builds", "engineer:builds"),
         ("Runners", "engineer:runners"),
         ("Audits", "engineer:audits"),
+        ("Playground", "playground:page"),
         ("Approvals", "legal:approvals"),
     ),
     Role.AUDITOR: (

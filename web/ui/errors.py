@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -12,13 +13,13 @@ _API = "/api/"
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
-    return render(request, "403.html", status=403)
+    return _page(request, "403.html", 403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
     if request.path.startswith(_API):
         return problems.not_found(request)
-    return render(request, "404.html", status=404)
+    return _page(request, "404.html", 404)
 
 
 def failed(request: HttpRequest) -> HttpResponse:
@@ -26,3 +27,11 @@ def failed(request: HttpRequest) -> HttpResponse:
         return problems.failed()
     # No request in the context: what failed may be the very thing a context processor asks.
     return HttpResponse(render_to_string("500.html"), status=500)
+
+
+def _page(request: HttpRequest, template: str, status: int) -> HttpResponse:
+    try:
+        return render(request, template, status=status)
+    finally:
+        # Django may do this in a thread of its pool, whose connection no request's end closes.
+        close_old_connections()

@@ -93,7 +93,7 @@ def test_every_answer_has_a_request_id_and_what_is_not_offered_is_said(dara, emb
 
 @pytest.mark.parametrize(("sent", "echoed"), [("job-7/a", "job-7/a"), ("a b", None),
                                               ("x" * 129, None), (None, None)])  # fmt: skip
-def test_a_clients_own_id_is_echoed_where_it_is_sane(client, sent, echoed):
+def test_a_clients_own_id_is_echoed_where_it_is_sane(client, db, sent, echoed):
     headers = {"X-Client-Request-Id": sent} if sent else {}
     answer = client.get("/v1/nothing", headers=headers)
     assert answer.headers.get("X-Client-Request-Id") == echoed

@@ -251,7 +251,7 @@ DECIDES_NOTHING: Mapping[str, set[str]] = {
     "reads, previews or checks": {
         "legal/exchange/", "legal/licences/new/preview/", "legal/licences/new/import/",
         "legal/log/verify/", "receipts/check/", "api/v1/imports", "api/v1/licences/preview",
-        "api/v1/policy-plan",
+        "api/v1/policy-plan", "playground/answer/",
     },
     "is about one's own mail, hooks, filters and keys, which may no more than oneself": {
         "api/v1/notices/preferences",

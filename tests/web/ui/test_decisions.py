@@ -15,7 +15,7 @@ from governance.services import decisions, snapshots
 READERS = {"cato", "celia", "aude"}
 
 
-def recorded(ask: Ask) -> DecisionRecord:
+def recorded(ask: Ask, requested_by: str = "abc12345") -> DecisionRecord:
     at, snapshot = timezone.now(), snapshots.current()
     return decisions.record(
         decide(snapshot, ask, at),
@@ -23,8 +23,8 @@ def recorded(ask: Ask) -> DecisionRecord:
         ask=ask,
         snapshot=snapshot,
         path="gateway/chat",
-        requested_by="abc12345",
-        labels={"gateway": "g1"},
+        requested_by=requested_by,
+        labels={"gateway": "g1", "api_key": "abc12345"},
         at=at,
     )
 
@@ -117,6 +117,14 @@ def test_rest_replays_one_decision(by, permitted):
         permitted.result["licences"]
     )
     assert found["erased"] == ["/input/messages"]
+
+
+def test_a_decision_at_the_playground_names_the_person_and_the_key(by, story):
+    found = recorded(Ask("dara", "research", "NL"), f"account:{story.cast.edda.pk}")
+    text = text_of(by("aude").get(f"/legal/decisions/{found.pk}/"))
+    assert "Asked at the playground by" in text
+    assert "Edda" in text
+    assert "abc12345…" in text
 
 
 def test_rest_tells_why_an_ask_could_not_use_an_expert(by, permitted):

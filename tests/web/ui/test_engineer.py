@@ -184,3 +184,20 @@ def test_a_gate_refusal_says_what_to_do(by, story):
 def test_a_failed_run_keeps_its_reason(by):
     failed = FollowUp.objects.get(state=FollowUpState.FAILED)
     assert failed.last_error[:20] in text_of(by("edda").get("/engineer/runs/"))
+
+
+def test_the_playground_offers_what_policy_permits_and_says_why_not(by, story):
+    dara = story.cast.dara
+    factories.api_key(consumer=dara, scopes=["playground"], purposes=["research"], prefix="own")
+    page = by("edda").get("/playground/")
+    lines = {line.name: [why.value for why in line.why] for line in page.context["lines"]}
+    assert lines == {"code": [], "languages": [], "poems": ["WITHDRAWN"]}
+    (_, purpose), *_ = page.context["form"].fields["purpose"].choices
+    assert purpose == "Research"
+    part = by("edda").get("/playground/?key=own&purpose=academic_research", headers=HTMX)
+    assert "<html" not in text_of(part)
+    assert part.context["form"].initial == {"key": "own", "purpose": "academic_research"}
+
+
+def test_the_playground_says_what_is_missing(by, story):
+    assert "No key for the playground" in text_of(by("edda").get("/playground/"))

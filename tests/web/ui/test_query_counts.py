@@ -67,6 +67,7 @@ PATHS = {
         "/engineer/builds/",
         "/engineer/runners/",
         "/engineer/audits/",
+        "/playground/",
     ),
 }
 MOST = 20
@@ -110,7 +111,7 @@ def another_of_everything(story) -> None:
         opened_at=now - timedelta(hours=1), closed_at=now - timedelta(hours=1),
     )  # fmt: skip
     consumer = factories.consumer()
-    factories.api_key(consumer=consumer)
+    factories.api_key(consumer=consumer, scopes=["playground"])
     factories.webhook(owner=story.cast.alder)
     DecisionRecord.objects.create(
         path="p", requested_by="k", policy_epoch=1, input={}, result={"allowed": [expert.name]}

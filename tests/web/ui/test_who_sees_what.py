@@ -41,6 +41,7 @@ PAGES = {
     "/engineer/builds/1/": ENGINEER,
     "/engineer/runners/": ENGINEER,
     "/engineer/audits/": ENGINEER,
+    "/playground/": LEGAL + ENGINEER,
     "/api/": EVERYONE,
     "/design/": EVERYONE,
 }
@@ -94,6 +95,7 @@ ACTS = {
     "/owner/experts/code/withdraw/": ALDER,
     "/owner/experts/code/consent/code-texts-v1/": ALDER,
     "/engineer/experts/code/training/": ENGINEER,
+    "/playground/answer/": LEGAL + ENGINEER,
 }
 
 

@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.urls import path
 
 from governance import selectors
-from governance.models import DecisionRecord
+from governance.models import Account, DecisionRecord
 from governance.services import decisions
 from governance.vocabulary import Purpose, RecipientClass, Sector, Why
 from web import access
@@ -42,6 +42,7 @@ def decision_page(request: HttpRequest, identity: UUID) -> HttpResponse:
     context = {
         "decision": found,
         "asked": _asked(found),
+        "person": _person(found),
         "lines": list(_lines(found)),
         "why": [Why(code) for code in found.result.get("why", ())],
         "replay": decisions.replay(found),
@@ -58,6 +59,12 @@ def _asked(found: DecisionRecord) -> dict[str, str]:
         "sector": _label(Sector, ask.get("sector", "")),
     }
     return {**{name: str(ask.get(name, "")) for name in ("consumer", "territory")}, **words}
+
+
+def _person(found: DecisionRecord) -> str:
+    """Who of our staff asked; empty for an API consumer, of whom the key is all we know."""
+    kind, _, number = found.requested_by.partition(":")
+    return str(Account.objects.get(pk=number)) if kind == "account" else ""
 
 
 def _label(words: type[Purpose | RecipientClass | Sector], code: str) -> str:
