@@ -20,6 +20,10 @@ from governance.services import locks, quotas
 LOST = "lost"
 """Finish reason of a row whose runner ended before it could close it."""
 
+RECOMPUTED = "recomputed"
+"""Finish reason of a row whose answer went on without an expert that was withdrawn; its cause says
+how it then ended. It is no ordinary end, so that a fence lets it through."""
+
 REFUSED = "refused"
 """Finish reason of a row that was opened for an answer the engine then would not begin."""
 

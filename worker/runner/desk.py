@@ -48,6 +48,14 @@ class Admission:
     checked_s: float
     held_back: EndCause = EndCause.NONE
     shortened: str = ""
+    recomputed_without: tuple[str, ...] = ()
+
+    def narrow(self, names: tuple[str, ...]) -> None:
+        """The engine computed this answer again without these experts: from here on it is an
+        answer of the others alone, and checked as one."""
+        kept = tuple(ref for ref in self.order.allowed if ref.name not in names)
+        self.order = replace(self.order, allowed=kept)
+        self.recomputed_without += names
 
     def end(self, end: Done | Refused) -> Done | Refused:
         """`end`, or what it becomes when words of this answer were held back or not to be had."""

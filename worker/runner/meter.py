@@ -93,13 +93,18 @@ class Meter:
             return Refused(order.order_id, RefusalReason.USAGE_UNRECORDED, detail, retry=True)
         return record.pk
 
-    def close(self, record_id: UUID, end: Done | Refused) -> Done | Refused:
+    def close(
+        self, record_id: UUID, end: Done | Refused, was_recomputed: bool = False
+    ) -> Done | Refused:
         """Close the row, and say what the client may be told in place of `end`.
+
+        An answer that was recomputed on its way ended well, and yet not as it was opened: its row
+        says so, and the fence of the expert it went on without lets it close.
 
         Where the database cannot be written the client is told that the answer ended in error, and
         the row is closed as it truly ended once the database is back.
         """
-        closing = _closing(record_id, end)
+        closing = _closing(record_id, end, was_recomputed)
         try:
             self._write(closing)
         except StalePolicy as error:
@@ -155,13 +160,16 @@ class Meter:
             )
 
 
-def _closing(record_id: UUID, end: Done | Refused) -> Closing:
+def _closing(record_id: UUID, end: Done | Refused, was_recomputed: bool) -> Closing:
     if isinstance(end, Refused):
         return Closing(record_id, usage.REFUSED, end.reason.value[:32])
+    reason, cause = end.finish_reason.value, end.cause.value
+    if was_recomputed and end.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+        reason, cause = usage.RECOMPUTED, reason
     return Closing(
         record_id,
-        end.finish_reason.value,
-        end.cause.value,
+        reason,
+        cause,
         end.tally.prompt_tokens,
         end.tally.completion_tokens,
         end.tally.routed,

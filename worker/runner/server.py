@@ -202,7 +202,10 @@ class Server:
             message = await inbox.get()
             if not isinstance(message, Delta):
                 end = admission.end(message)
-                return await self._in_thread(self._meter.close, admission.record_id, end)
+                was_recomputed = bool(admission.recomputed_without)
+                return await self._in_thread(
+                    self._meter.close, admission.record_id, end, was_recomputed
+                )
             if is_open:
                 is_open = await self._let_out(admission, message, writer)
 
@@ -211,6 +214,8 @@ class Server:
     ) -> bool:
         """Write `delta` if it still may leave; else, or if nobody reads, end the order: False."""
         with self._holder.release:
+            if delta.recomputed_without:
+                admission.narrow(delta.recomputed_without)
             admission.held_back = self._desk.why_held_back(admission)
             if admission.held_back is EndCause.NONE:
                 writer.write(to_wire(delta))
