@@ -12,6 +12,10 @@ from web.gateway.orders import MODEL_ALIAS, Admitted
 from web.gateway.port import Delta, Done, EndCause, FinishReason, ScoredToken
 
 SSE_END = b"data: [DONE]\n\n"
+_TEXT = "\0"
+"""Stands for the text of a chunk; nothing else in a chunk holds it."""
+
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 _FINISH = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
@@ -41,6 +45,7 @@ class Answer:
     wants_logprobs: bool = False
     created_s: int = field(default_factory=lambda: int(time.time()))
     grown: tuple[Grown, ...] = ()
+    frames: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.grown = tuple(Grown() for _ in range(self.admitted.answers))
@@ -87,11 +92,23 @@ class Answer:
             said = self._part(index, None) | {"finish_reason": _FINISH[piece.finish_reason]}
             about = self.admitted.reclaim() | ending([piece])
             return sse(self._chunk([said]) | {"reclaim": about})
+        if not piece.scored and not piece.chosen:
+            one.size += len(piece.text)
+            before, after = self._frame(index)
+            return before + _as_json(piece.text).encode() + after
         text = "".join(token.text for token in piece.scored) + piece.text
         said = self._part(index, text)
         said["logprobs"] = self._logprobs(piece.scored + piece.chosen, one.size)
         one.size += len(text)
         return sse(self._chunk([said]))
+
+    def _frame(self, index: int) -> tuple[bytes, bytes]:
+        """What stands before and after the text of a plain chunk; made once, as most are plain."""
+        if index not in self.frames:
+            chunk = sse(self._chunk([self._part(index, _TEXT)]))
+            before, _, after = chunk.partition(_as_json(_TEXT).encode())
+            self.frames[index] = before, after
+        return self.frames[index]
 
     def usage_chunk(self) -> bytes:
         """The chunk of `stream_options.include_usage`."""
