@@ -10,7 +10,7 @@ INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet 
 # two trainings or test processes side by side must not fight for the cores
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo tour test nightly check bench status logs stop doctor clean
+.PHONY: help demo tour test nightly faults check bench status logs stop doctor clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ test: $(VENV)/.installed-dev ## Run all tests this machine can (ARGS='-k name' n
 nightly: $(VENV)/.installed-dev ## A million random policy decisions against a second evaluator, ten thousand against Cedar
 	@mkdir -p .reclaim/bench
 	@$(ONE_THREAD) $(BIN)/python -m tests.governance.policy.nightly --json .reclaim/bench/agreement.json
+
+faults: $(VENV)/.installed-dev ## Five hundred withdrawals while processes, network and database fail (MUTANTS=1 takes guards out)
+	@mkdir -p .reclaim/bench
+	@$(ONE_THREAD) $(BIN)/python -m tests.faults $(if $(MUTANTS),--mutants) \
+	  --json .reclaim/bench/faults$(if $(MUTANTS),-mutants).json
 
 check: $(VENV)/.installed-dev ## Style, types and import contracts
 	$(BIN)/ruff check .

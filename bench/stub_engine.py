@@ -1,6 +1,7 @@
 """An engine without a model: it says "word " at a steady pace, under the real lease protocol.
 
-With `tells_time` it says the instant each word was released at instead, in seconds since 1970.
+With `tells_time` it says the instant each word was released at instead, in seconds since 1970. A
+word takes `compute_s` between what is checked before and what is checked after it.
 
 It keeps D1, D2 and D4 exactly as the real engine does, so that what is measured with it is the
 protocol and not arithmetic. It imports no torch.
@@ -24,6 +25,7 @@ from modelops.contract import (
     GenerationOrder,
     Refused,
     Tally,
+    Warrant,
     WithdrawalAck,
 )
 
@@ -55,6 +57,7 @@ class StubEngine:
     authority: Authority
     token_s: float = 0.002
     tells_time: bool = False
+    compute_s: float = 0.0
     experts: set[ExpertRef] = field(default_factory=set)
     streams: dict[str, StubStream] = field(default_factory=dict)
     released: int = 0
@@ -116,28 +119,43 @@ class StubEngine:
 
     def _serve(self) -> None:
         while not self._stopping.wait(self.token_s):
-            with self._lock:
-                for stream in list(self.streams.values()):
-                    self._step(stream)
+            for stream in list(self.streams.values()):
+                self._step(stream)
 
     def _step(self, stream: StubStream) -> None:
+        with self._lock:
+            warrant = self.authority.warrant()
+            if stream.order.allowed and not self._is_permitted(stream, warrant):
+                return
+        if self.compute_s:
+            time.sleep(self.compute_s)
+        with self._lock:
+            if self._may_leave(stream, warrant):
+                self._release(stream)
+
+    def _is_permitted(self, stream: StubStream, warrant: Warrant | None) -> bool:
+        """D1 and D2; a stream that may not go on is ended."""
         order = stream.order
-        warrant = self.authority.warrant()
-        if order.allowed:
-            if warrant is None:
-                self._end(stream, FinishReason.CONTENT_FILTER, EndCause.LEASE_LOST)
-                return
-            if stream.checked_epoch != warrant.policy_epoch:
-                kept = self.authority.permits(order, warrant) & warrant.live
-                if not kept.issuperset(order.allowed):
-                    lost = sorted(ref.name for ref in set(order.allowed) - kept)
-                    self._end(
-                        stream, FinishReason.CONTENT_FILTER, EndCause.CONSENT_WITHDRAWN, lost[0]
-                    )
-                    return
-                stream.checked_epoch = warrant.policy_epoch
-            if not self.authority.holds(warrant):
-                return
+        if warrant is None:
+            self._end(stream, FinishReason.CONTENT_FILTER, EndCause.LEASE_LOST)
+            return False
+        if stream.checked_epoch != warrant.policy_epoch:
+            kept = self.authority.permits(order, warrant) & warrant.live
+            if not kept.issuperset(order.allowed):
+                lost = sorted(ref.name for ref in set(order.allowed) - kept)
+                self._end(stream, FinishReason.CONTENT_FILTER, EndCause.CONSENT_WITHDRAWN, lost[0])
+                return False
+            stream.checked_epoch = warrant.policy_epoch
+        return True
+
+    def _may_leave(self, stream: StubStream, warrant: Warrant | None) -> bool:
+        """D4, once the step is computed."""
+        if stream.order.order_id not in self.streams:
+            return False
+        return not stream.order.allowed or (warrant is not None and self.authority.holds(warrant))
+
+    def _release(self, stream: StubStream) -> None:
+        order = stream.order
         if stream.said < order.sampling.max_tokens:
             stream.said += 1
             self.released += 1

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -147,7 +147,7 @@ class Stage:
         self.refs = {name: ExpertRef(name, one) for name, one in zip(names, digests, strict=True)}
 
     def order(self, name: str) -> GenerationOrder:
-        """An endless order that may route to one expert."""
+        """An endless order that routes to one expert, and is refused without it."""
         return GenerationOrder(
             order_id=str(uuid4()),
             decision_id=str(uuid4()),
@@ -158,7 +158,12 @@ class Stage:
             top_k=4,
             prompt="bench",
             sampling=Sampling(max_tokens=10**6),
-            ask={"consumer": "bench", "purpose": "research", "territory": "NL"},
+            ask={
+                "consumer": "bench",
+                "purpose": "research",
+                "territory": "NL",
+                "require": [name],
+            },
         )
 
     def withdraw(self, name: str) -> Any:
@@ -244,7 +249,10 @@ def wait_for(url: str, expert: str, timeout_s: float = 60) -> None:
 
 @dataclass
 class Reader:
-    """A stream of one runner, read in a thread; words as the instants they were released at."""
+    """A stream of one runner, read in a thread; words as the instants they were released at.
+
+    `end` stays None where the runner died.
+    """
 
     url: str
     order: GenerationOrder
@@ -256,8 +264,13 @@ class Reader:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether more may come."""
+        return self._thread.is_alive()
+
     def _read(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.connect(self.url.removeprefix("unix://"))
             line.sendall(to_wire(self.order))
             with line.makefile("rb") as lines:

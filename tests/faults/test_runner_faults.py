@@ -15,6 +15,7 @@ from django.db import DatabaseError, connection
 from governance.models import FollowUp, RunnerLease, UsageRecord
 from governance.vocabulary import FollowUpKind
 from modelops.contract import Delta, Done, EndCause, FinishReason, RefusalReason, Refused
+from tests.faults.harness import world
 from tests.worker import clients
 from tests.worker.installation import wait_until
 from web.gateway.pool import RunnerPool
@@ -24,6 +25,8 @@ from worker.tasks import enforcement, upkeep
 pytestmark = pytest.mark.faults
 
 LEASE_S = 1.0
+SEEDS = range(1, 7)
+"""Of `make faults`, which has five hundred."""
 BUSY_S = 0.75
 """What a loaded machine may add to any wait."""
 
@@ -200,3 +203,13 @@ def test_a_killed_runners_answer_is_lost_its_row_closed_and_its_incarnation_with
     open_ones = RunnerLease.objects.filter(closed_at=None).values_list("runner", flat=True)
     assert sorted(open_ones) == ["one", "two"]
     assert UsageRecord.objects.filter(order_id=cut.order_id).count() == 1
+
+
+def test_whatever_fails_around_a_withdrawal_it_holds_and_the_rows_are_whole(clean, whole):
+    with world(whole.home, clean.postgres, clean.database) as made:
+        for seed in SEEDS:
+            made.run(seed)
+        report = made.finish(slack_s=0.25 + BUSY_S)
+    assert report.complaints == []
+    assert report.withdrawals == len(SEEDS)
+    assert report.words > 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 
 import pytest
 from django.utils import timezone
@@ -20,6 +21,7 @@ from modelops.merging.export import export
 from modelops.model import flexolmo, tokenizer
 from modelops.training import anchor as anchor_training
 from modelops.training.recipe import Schedule
+from tests import factories
 from tests.modelops import worlds
 from tests.modelops.training.conftest import ANCHOR, never, quiet, write_corpora
 from tests.worker import clients, served
@@ -154,3 +156,24 @@ def test_a_merge_whose_worker_is_killed_goes_on_and_ends_in_the_same_bytes(heavy
     undisturbed = export(store, store.put_build(manifest), whole.home / "undisturbed")
     for file in undisturbed.files:
         assert (folder / file.name).read_bytes() == (undisturbed.folder / file.name).read_bytes()
+
+
+def test_a_withdrawal_whose_coordinator_is_killed_in_mid_wait_is_waited_for_anew(clean, whole):
+    lease_s = 2.0
+    story = served.served()
+    factories.lease(lease_s=lease_s)
+    whole.relay()
+    workers = [whole.worker("enforce", "-P", "solo", "-n", f"{name}@%h") for name in "ab"]
+    whole.running |= {str(worker.pid): worker for worker in workers}
+    wait_until(lambda: whole.log("enforce").count(" ready.") == 2, 40, "both workers")
+    withdrawal = story.withdraw("code")
+    row = FollowUp.objects.filter(kind=FollowUpKind.QUIESCE)
+    wait_until(row.filter(state=FollowUpState.CLAIMED).exists, 20, "the wait begun")
+    time.sleep(lease_s / 4)
+    whole.kill(row.get().claimed_by.split(":")[1])  # host:pid:run
+    taken_over_at = row.get().claimed_until
+    wait_until(row.filter(state=FollowUpState.DONE).exists, 30, "the other's wait")
+    withdrawal.refresh_from_db()
+    assert withdrawal.quiesced_by == "expiry"
+    assert row.get().attempts == 2
+    assert (withdrawal.quiesced_at - taken_over_at).total_seconds() >= lease_s * 1.01
