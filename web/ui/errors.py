@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -34,4 +34,5 @@ def _page(request: HttpRequest, template: str, status: int) -> HttpResponse:
         return render(request, template, status=status)
     finally:
         # Django may do this in a thread of its pool, whose connection no request's end closes.
-        close_old_connections()
+        if not connection.in_atomic_block:
+            close_old_connections()
