@@ -42,11 +42,13 @@ from governance.services import (
     licences,
     owners,
 )
+from governance.services.consumers import IssuedKey
 from governance.vocabulary import (
     BuildState,
     ExpertState,
     FollowUpKind,
     FollowUpState,
+    KeyScope,
     Purpose,
     RevisionState,
     Role,
@@ -84,6 +86,7 @@ STAFF = (
 )
 PERMITTED = ("dara-research", "Dara Research", "DE", Purpose.RESEARCH)
 RESTRICTED = ("ember-analytics", "Ember Analytics", "US", Purpose.RESEARCH)
+OUR_STAFF = ("our-staff", "Our own staff", "DE", Purpose.RESEARCH)
 
 
 def main() -> int:
@@ -145,7 +148,11 @@ class Story:
             if not account.memberships.exists():
                 owners.add_member(owner, account=account, by=legal, at=at)
         for slug, name, territory, purpose in (PERMITTED, RESTRICTED):
-            self._consumer(slug, name, territory, purpose, legal, at)
+            issued = self._consumer(slug, name, territory, purpose, by=legal, at=at)
+            if issued is not None:
+                keys = self.notes.get("api_keys", {})
+                self.notes.put("api_keys", {**keys, slug: issued.secret})
+        self._consumer(*OUR_STAFF, scopes=[KeyScope.PLAYGROUND], by=legal, at=at)
 
     def _account(self, email: str, name: str, what: str) -> Account:
         known = Account.objects.filter(email=email).first()
@@ -158,16 +165,18 @@ class Story:
         return account
 
     def _consumer(
-        self, slug: str, name: str, territory: str, purpose: Purpose, by: Account, at: datetime
-    ) -> None:
+        self, slug: str, name: str, territory: str, purpose: Purpose,
+        *, scopes: list[KeyScope] | None = None, by: Account, at: datetime,
+    ) -> IssuedKey | None:  # fmt: skip
+        """Register a consumer with a key; None if it has one already."""
         consumer = Consumer.objects.filter(slug=slug).first() or consumers.register(
             name, territory=territory, sector="research", slug=slug, by=by, at=at
         )
         if ApiKey.objects.filter(consumer=consumer).exists():
-            return
-        issued = consumers.issue_key(consumer, label="demo", purposes=[purpose], by=by, at=at)
-        keys = self.notes.get("api_keys", {})
-        self.notes.put("api_keys", {**keys, slug: issued.secret})
+            return None
+        return consumers.issue_key(
+            consumer, label="demo", purposes=[purpose], scopes=scopes, by=by, at=at
+        )
 
     def _legal(self, index: int = 0) -> Account:
         emails = [email for role, _, email in STAFF if role is Role.LEGAL]
