@@ -106,7 +106,7 @@ Answer = tuple[tuple[int, ...], tuple[float | None, ...], bool]
 """Token ids, prompt log-probabilities, and whether it ended as it should."""
 
 
-def build_world(folder: Path, shape: Shape) -> World:
+def build_world(folder: Path, shape: Shape, names: Sequence[str] = NAMES) -> World:
     """Write the random bundles under `folder` and put them into a store."""
     store = Store(folder / "store")
     words = tokenizer.train([TEXT], vocab_size=400)
@@ -138,10 +138,10 @@ def build_world(folder: Path, shape: Shape) -> World:
         bundle.write_expert(folder / "expert", tensors, anchor_digest, shared, recipe={})
         return ExpertRef(name, store.put_expert(folder / "expert"))
 
-    refs = {name: put(name, 0.06) for name in NAMES}
-    poisoned = {name: put(name, torch.nan) for name in NAMES}
+    refs = {name: put(name, 0.06) for name in names}
+    poisoned = {name: put(name, torch.nan) for name in names}
     tokens = words.encode(TEXT * 4).ids
-    windows = tuple(tuple(tokens[i : i + 16]) for i in range(32))
+    windows = tuple(tuple(tokens[i : i + 16]) for i in range(64))
     prompts = tuple(str(words.decode(list(ids))) for ids in windows)
     again = tuple(tuple(words.encode(prompt).ids) for prompt in prompts)
     return World(store, anchor_digest, refs, poisoned, prompts, again)
@@ -151,7 +151,12 @@ class Bench:
     """An engine driven by hand, and how long it takes over a list of asks."""
 
     def __init__(
-        self, world: World, refs: Sequence[ExpertRef], rows: int, layout: Layout | None = None
+        self,
+        world: World,
+        refs: Sequence[ExpertRef],
+        rows: int,
+        layout: Layout | None = None,
+        device: str = "cpu",
     ) -> None:
         self._world, self._numbers = world, itertools.count()
         authority = AlwaysPermitted([*world.refs.values(), *refs])
@@ -162,6 +167,7 @@ class Bench:
             max_rows=rows,
             max_queue=1000,
             layout=layout,
+            device=device,
         )
         for ref in refs:
             self.engine.load(ref)
@@ -170,7 +176,7 @@ class Bench:
         """Submit all at once, run to the end, and return what each got."""
         heard: list[list[Delta | Done | Refused]] = [[] for _ in asks]
         for ask, messages in zip(asks, heard, strict=True):
-            self.engine.submit(self._order(ask), messages.append)
+            self.engine.submit(self.order(ask), messages.append)
         while self.engine.step():
             pass
         return [_answer(messages) for messages in heard]
@@ -181,7 +187,7 @@ class Bench:
         tokens = sum(len(ids) for ids, _, _ in self.answers(asks))
         return tokens / (time.process_time() - start)
 
-    def _order(self, ask: Ask) -> GenerationOrder:
+    def order(self, ask: Ask) -> GenerationOrder:
         return GenerationOrder(
             order_id=str(next(self._numbers)),
             decision_id="bench",

@@ -112,6 +112,7 @@ class Engine:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._counts = Counts()
+        self._device = place
         self._kv_bytes, self._layout, self._length = arena.size_bytes, layout, length
 
     # ---- what others may call, from any thread -------------------------------------------------
@@ -427,10 +428,13 @@ class Engine:
                 self._lose(sequence, loss)
             # Whoever is hit or not, the running step is given up: the weights must go now.
             self._interrupted = True
-        freed = self._between_steps(
-            lambda: self._bank.detach(name, digest) + self._prefixes.drop(name)
-        )
-        return hit, freed
+        return hit, self._between_steps(lambda: self._forget(name, digest))
+
+    def _forget(self, name: str, digest: str) -> int:
+        freed = self._bank.detach(name, digest) + self._prefixes.drop(name)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # zeros only asked for are no evidence
+        return freed
 
     def _between_steps(self, errand: Callable[[], T]) -> T:
         """Run `errand` in the loop thread before its next step, and return what it returns."""

@@ -54,8 +54,10 @@ def best_layout() -> Layout:
 
 
 def steady_linear(weight_ND: torch.Tensor, layout: Layout) -> nn.Module:
-    """A module [R, D] → [R, N] without bias; a row's result is the same for any R."""
+    """A module [R, D] → [R, N] without bias; on a CPU a row's result is the same for any R."""
     make: Callable[[torch.Tensor], nn.Module] = _Packed if layout is Layout.PACKED else _Mapped
+    if weight_ND.device.type != "cpu":
+        return make(weight_ND)  # nothing of the kind is promised there, and blocks would cost much
     key = (make, *weight_ND.shape, weight_ND.dtype, weight_ND.device)
     if key not in _least_rows_of:
         _least_rows_of[key] = _least_rows(make, weight_ND)

@@ -160,7 +160,7 @@ class Forward:
         return Outcome(tuple(token_ids), uses, scores, tuple(found))
 
     def _logits(self, last_BD: torch.Tensor) -> torch.Tensor:
-        logits_BV: torch.Tensor = self._model.lm_head(last_BD).float().cpu()
+        logits_BV: torch.Tensor = self._model.lm_head(last_BD).cpu().float()
         return logits_BV
 
 
