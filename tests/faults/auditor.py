@@ -43,7 +43,7 @@ SELECT u.order_id::text, u.allowed, u.policy_epoch, u.finish_reason, u.completio
 FROM governance_usagerecord u
 JOIN governance_runnerlease lease ON lease.incarnation = u.incarnation_id
 """
-LOST = "lost"
+LOST, LATE = "lost", "words left after it was effective"
 
 
 @dataclass
@@ -135,10 +135,7 @@ def _late_words(
             late = [at - effective[expert] for at in reader["released_at"]]
             late = [by_s for by_s in late if by_s > 0]
             if late:
-                yield (
-                    f"{expert}: {len(late)} words left after it was effective, the last by "
-                    f"{max(late):.3f} s"
-                )
+                yield (f"{expert}: {len(late)} {LATE}, the last by {max(late):.3f} s")
 
 
 def _gaps(leases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
