@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
 # two trainings or test processes side by side must not fight for the cores
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# tests wait for servers and browsers a third of their time: one process more than there are cores
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); if [ $$n -gt 7 ]; then echo 8; else echo $$((n + 1)); fi)
 
 .PHONY: help demo tour test nightly faults check bench status logs stop doctor clean
 
@@ -22,7 +24,7 @@ tour: $(VENV)/.installed-embedded ## Tell the whole story against the running de
 	@$(BIN)/reclaim tour $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run all tests this machine can (ARGS='-k name' narrows)
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 nightly: $(VENV)/.installed-dev ## A million random policy decisions against a second evaluator, ten thousand against Cedar
 	@mkdir -p .reclaim/bench

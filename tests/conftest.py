@@ -84,6 +84,15 @@ django.setup()
 tenancy.be_system()
 
 
+LONG = re.compile(r"tests/(browser|faults|model|trips|worker)/")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: what is left at the end is short, and no process waits for another."""
+    items.sort(key=lambda item: LONG.match(item.nodeid) is None)
+
+
 def pytest_unconfigure() -> None:
     if _IS_FIRST:
         processes.erase(_HOME)
