@@ -24,7 +24,7 @@ from tests.modelops.engine.test_mutants import masked_after_softmax
 from tests.modelops.training.conftest import ANCHOR, EXPERT, never, quiet
 from tests.modelops.worlds import TinyWorld
 
-CORPUS = Path("/work/shared/flexmix-mini")
+CORPUS = Path(__file__).resolve().parents[4] / "shared" / "flexmix-mini"
 CLOSED = ("news", "creative", "code", "academic", "education", "math", "forum")
 SCHEDULE = Schedule(steps=90, warmup_steps=4)
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason=f"needs the corpus at {CORPUS}")
