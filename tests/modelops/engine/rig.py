@@ -207,6 +207,17 @@ def with_nan_expert(world: TinyWorld, folder: Path, name: str) -> ExpertRef:
     return ExpertRef(name, world.store.put_expert(folder))
 
 
+def assert_masked_is_never_loaded(world: TinyWorld, names: Sequence[str], **options: Any) -> None:
+    """Orders allowed `names` get the same bits where all experts lie as where only those do."""
+    full, bare = make_rig(world, **options), make_rig(world, names, **options)
+    assert full.engine.loaded() > bare.engine.loaded()
+    for prompt in PROMPTS:
+        a, b = full.ask(names, prompt), bare.ask(names, prompt)
+        full.run()
+        bare.run()
+        assert_same_bits(full, a, bare, b)
+
+
 def assert_same_bits(rig_a: Rig, order_a: str, rig_b: Rig, order_b: str) -> None:
     """Both orders chose the same tokens from logits equal bit for bit."""
     mine, other = rig_a.logits[order_a], rig_b.logits[order_b]

@@ -17,6 +17,7 @@ from tests.modelops.engine import test_lease, test_prefix, test_withdrawal
 from tests.modelops.engine.rig import (
     PROMPTS,
     assert_denied_change_nothing,
+    assert_masked_is_never_loaded,
     assert_nothing_after,
     assert_recomputed_as_if_fresh,
     assert_reuse_changes_nothing,
@@ -57,6 +58,7 @@ def assert_equals_stock(tiny):
 
 def test_the_healthy_router_passes_what_the_mutants_must_fail(tiny, tmp_path):
     assert_denied_change_nothing(*rig_pair(tiny, tmp_path), (NEWS,), 4)
+    assert_masked_is_never_loaded(tiny, (NEWS,))
     assert_equals_stock(tiny)
     assert routing.shares is shares
 
@@ -95,6 +97,11 @@ def test_stock_equality_catches_a_mask_after_the_softmax(tiny):
 def test_nan_weights_catch_a_mask_after_the_softmax(tiny, tmp_path):
     with mock.patch.object(routing, "shares", masked_after_softmax), pytest.raises(AssertionError):
         assert_denied_change_nothing(*rig_pair(tiny, tmp_path), (NEWS,), 2)
+
+
+def test_bits_of_an_expert_never_loaded_catch_a_mask_after_the_softmax(tiny):
+    with mock.patch.object(routing, "shares", masked_after_softmax), pytest.raises(AssertionError):
+        assert_masked_is_never_loaded(tiny, (NEWS,))
 
 
 def test_an_engine_without_the_check_after_compute_is_caught(tiny):
