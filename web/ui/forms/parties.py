@@ -199,8 +199,8 @@ class ApiKeyForm(forms.Form):
         help_text="The first day on which it no longer opens anything. Empty: open-ended.",
     )  # fmt: skip
 
-    requests_per_minute = _limit("Requests a minute")
-    tokens_per_minute = _limit("Tokens a minute")
+    requests_per_minute = _limit("Requests per minute")
+    tokens_per_minute = _limit("Tokens per minute")
     answers_at_once = _limit("Answers at once")
 
     def terms(self) -> dict[str, Any]:
