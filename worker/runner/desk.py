@@ -16,6 +16,7 @@ from governance.policy.types import Ask, Denied
 from modelops.contract import (
     Done,
     EndCause,
+    EngineClient,
     ExpertRef,
     FinishReason,
     GenerationOrder,
@@ -23,7 +24,7 @@ from modelops.contract import (
     Refused,
 )
 from worker.runner.escrow import Escrow, Permission, most_prompt_tokens
-from worker.runner.fleet import EngineLike, Fleet
+from worker.runner.fleet import Fleet
 from worker.runner.lease import HeldWarrant, LeaseHolder, ask_of
 from worker.runner.meter import Meter
 
@@ -42,7 +43,7 @@ class Admission:
     """An order on its way: narrowed to what this runner permits, with its usage row open."""
 
     order: GenerationOrder
-    engine: EngineLike
+    engine: EngineClient
     record_id: UUID
     checked_epoch: int
     checked_s: float
@@ -141,7 +142,7 @@ class Desk:
         ask: Ask,
         warrant: HeldWarrant,
         permission: Permission,
-        engine: EngineLike,
+        engine: EngineClient,
     ) -> Admission | Refused:
         """Narrow `order` to what is permitted and open its row.
 

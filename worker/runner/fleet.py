@@ -6,37 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from modelops.contract import (
-    Delta,
-    Done,
-    ExpertRef,
-    GenerationOrder,
-    Refused,
-    WithdrawalAck,
-)
+from modelops.contract import EngineClient, ExpertRef, WithdrawalAck
 from modelops.errors import ModelopsError
 
 log = logging.getLogger(__name__)
 
 _ACKS_KEPT = 20
-
-
-class EngineLike(Protocol):
-    """What the runner needs of `modelops.engine.engine.Engine`."""
-
-    def start(self) -> None: ...
-    def close(self) -> None: ...
-    def load(self, ref: ExpertRef) -> None: ...
-    def unload(self, name: str, digest: str = "") -> int: ...
-    def loaded(self) -> frozenset[ExpertRef]: ...
-    def submit(
-        self, order: GenerationOrder, deliver: Callable[[Delta | Done | Refused], None]
-    ) -> None: ...
-    def cancel(self, order_id: str) -> None: ...
-    def withdraw(self, name: str, policy_epoch: int) -> WithdrawalAck: ...
-    def stats(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -52,14 +29,14 @@ class WantedBuild:
 class Fleet:
     """Brings engines and experts to what is wanted; one thread calls `bring_to`, any the rest."""
 
-    def __init__(self, make_engine: Callable[[str], EngineLike]) -> None:
+    def __init__(self, make_engine: Callable[[str], EngineClient]) -> None:
         self._make_engine = make_engine
-        self._engines: dict[str, EngineLike] = {}
+        self._engines: dict[str, EngineClient] = {}
         self._lock = threading.Lock()
         self._acks: list[WithdrawalAck] = []
         self.faults: dict[str, str] = {}
 
-    def engine(self, anchor_digest: str) -> EngineLike | None:
+    def engine(self, anchor_digest: str) -> EngineClient | None:
         """The engine that serves this anchor, or None."""
         return self._engines.get(anchor_digest)
 
@@ -97,7 +74,7 @@ class Fleet:
             except (ModelopsError, OSError) as error:
                 self._note_fault(f"{ref.name}@{ref.digest[:12]}", error)
 
-    def _new_engine(self, anchor_digest: str) -> EngineLike | None:
+    def _new_engine(self, anchor_digest: str) -> EngineClient | None:
         try:
             engine = self._make_engine(anchor_digest)
         except (ModelopsError, OSError) as error:
@@ -144,6 +121,6 @@ class Fleet:
             "faults": dict(self.faults),
         }
 
-    def _each(self) -> list[EngineLike]:
+    def _each(self) -> list[EngineClient]:
         with self._lock:
             return list(self._engines.values())

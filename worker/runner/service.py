@@ -17,11 +17,11 @@ from governance.models import Build, Expert
 from governance.services import builds
 from governance.services.locks import Channel
 from governance.vocabulary import ExpertState
-from modelops.contract import Authority, ExpertRef
+from modelops.contract import Authority, EngineClient, ExpertRef
 from worker.listening import Listener
 from worker.runner.desk import Desk
 from worker.runner.escrow import Escrow
-from worker.runner.fleet import EngineLike, Fleet, WantedBuild
+from worker.runner.fleet import Fleet, WantedBuild
 from worker.runner.lease import LeaseHolder, Memory
 from worker.runner.meter import Meter
 from worker.runner.registry import DatabaseRegistry, kept_connection
@@ -50,7 +50,7 @@ class Runner:
         url: str,
         *,
         lease_s: float,
-        make_engine: Callable[[str, Authority], EngineLike],
+        make_engine: Callable[[str, Authority], EngineClient],
         grace_s: float = GRACE_S,
         listens: bool = True,
         seen: Memory | None = None,
