@@ -97,7 +97,7 @@ async def test_never_more_at_once_than_the_limit_however_many_ask(limiter):
     assert sum(not isinstance(one, GatewayError) for one in told) == 4
 
 
-async def test_without_redis_nobody_is_refused(caplog):
+async def test_without_redis_nobody_is_refused():
     limiter = Limiter("redis://127.0.0.1:1/0", KeyLimits(requests_per_minute=1))
     for number in range(3):
         counted = await limiter.count(a_key(), str(number), tokens=5, answers=1)
