@@ -28,7 +28,7 @@ from typing import Any
 import casbin
 import cedarpy
 
-from bench.record import Record, options
+from bench.record import Record, options, percentile
 from governance.canonical import sha256_hex
 from governance.policy.compiler import compile_snapshot
 from governance.policy.decide import decide
@@ -211,12 +211,6 @@ def measured(
         decide(snapshot, ask, AT)
         taken.append((clock() - begun) / 1_000)
     return taken
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of the values do not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def against_others(record: Record, licences: int, snapshot: Snapshot, asks: Sequence[Ask]) -> None:

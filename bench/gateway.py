@@ -34,7 +34,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench import database
-from bench.record import Record, options
+from bench.record import Record, options, percentile, spread_ms
 from bench.withdrawal_stage import Stage, start_runner, wait_for
 from modelops.contract import Sampling, to_wire
 
@@ -148,10 +148,10 @@ def measure_overhead(record: Record, road: Road, rounds: int) -> None:
             delays += found["delays_ms"]
             first[way] += found["first_ms"]
     for way, delays in (("direct", direct), ("through", through)):
-        record.row(f"release to client, {way}", chunks=len(delays), **_spread(delays))
+        record.row(f"release to client, {way}", chunks=len(delays), **spread_ms(delays))
     for way, delays in first.items():
-        record.row(f"request to first word, {way}", streams=len(delays), **_spread(delays))
-    overhead = _at(through, 0.99) - statistics.median(direct)
+        record.row(f"request to first word, {way}", streams=len(delays), **spread_ms(delays))
+    overhead = percentile(through, 0.99) - statistics.median(direct)
     record.claim("gateway.overhead_p99_ms", overhead, "ms", "<= 10")
     record.claim(
         "gateway.overhead_p50_ms", statistics.median(through) - statistics.median(direct), "ms"
@@ -166,25 +166,11 @@ def measure_held(record: Record, road: Road, streams: int) -> None:
         streams=streams,
         all_open_s=found["all_open_s"],
         words=found["words"],
-        **_spread(found["delays_ms"] or [0.0]),
+        **spread_ms(found["delays_ms"] or [0.0]),
     )
     record.claim("gateway.held_at_once", streams if found["all_open_s"] else 0, "streams")
     record.claim("gateway.lost_chunks", found["lost"], "chunks", "== 0")
     record.claim("gateway.mixed_chunks", found["mixed"], "chunks", "== 0")
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "p50_ms": statistics.median(values),
-        "p95_ms": _at(values, 0.95),
-        "p99_ms": _at(values, 0.99),
-        "max_ms": max(values),
-    }
-
-
-def _at(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of all lie, without interpolating."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def _key() -> str:

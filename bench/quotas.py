@@ -25,7 +25,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from bench import database
-from bench.record import Record, options
+from bench.record import Record, options, percentile, spread_ms
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = 8
@@ -301,7 +301,7 @@ def _admissions(record: Record, rows: int) -> None:
             close_row(row, 100)
             taken[name].append((time.perf_counter() - began_s) * 1e3)
     for name, values in taken.items():
-        record.row(f"open and close a row, {name}", **_spread(values))
+        record.row(f"open and close a row, {name}", **spread_ms(values))
     more = statistics.median(taken["one quota"]) - statistics.median(taken["no quota"])
     record.claim("quota.extra_ms_an_answer", more, "ms", "<= 3")
 
@@ -331,21 +331,8 @@ def _reservations(record: Record, folder: Path, rows: int) -> None:
         for process in others:
             process.kill()
             process.wait()
-    record.row("reserve, 8 processes on one quota", **_spread(taken))
-    record.claim("quota.reserve_p99_ms", _at(taken, 0.99), "ms", "<= 100")
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "p50_ms": statistics.median(values),
-        "p95_ms": _at(values, 0.95),
-        "p99_ms": _at(values, 0.99),
-        "max_ms": max(values),
-    }
-
-
-def _at(values: Sequence[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+    record.row("reserve, 8 processes on one quota", **spread_ms(taken))
+    record.claim("quota.reserve_p99_ms", percentile(taken, 0.99), "ms", "<= 100")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import json
 import operator
 import os
 import platform
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -154,3 +155,19 @@ def _print_claims(claims: Sequence[Mapping[str, Any]]) -> None:
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def spread_ms(values: Sequence[float]) -> dict[str, float]:
+    """Milliseconds as the columns of a row."""
+    return {
+        "p50_ms": statistics.median(values),
+        "p95_ms": percentile(values, 0.95),
+        "p99_ms": percentile(values, 0.99),
+        "max_ms": max(values),
+    }

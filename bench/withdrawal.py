@@ -12,7 +12,6 @@ loaded and answering, is told to withdraw an expert: how long until the weights 
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import threading
 import time
@@ -23,7 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench import database
-from bench.record import Record, options
+from bench.record import Record, options, percentile, spread_ms
 from bench.withdrawal_stage import Reader, Stage, runners, wait_for
 from modelops.contract import Done, EndCause, ExpertRef, GenerationOrder, Sampling
 
@@ -56,9 +55,11 @@ def main() -> int:
         by_poll = measure_enforcement(stage, home, polled, POLLED_LEASE_S, ("--deaf",))
     by_push.tell(record, "push")
     by_poll.tell(record, "poll alone")
-    record.claim("withdrawal.quiesced_p99_ms", _at(by_push.quiesced_ms, 0.99), "ms", "<= 100")
+    record.claim(
+        "withdrawal.quiesced_p99_ms", percentile(by_push.quiesced_ms, 0.99), "ms", "<= 100"
+    )
     bound_ms = POLLED_LEASE_S / 3 * 1000 + 100
-    record.claim("withdrawal.poll_p99_ms", _at(by_poll.quiesced_ms, 0.99), "ms", f"<= {bound_ms}")
+    record.claim("withdrawal.poll_p99_ms", polled_ms, "ms", f"<= {bound_ms}")
     record.claim("withdrawal.late_tokens", by_push.late + by_poll.late, "tokens", "== 0")
     measure_unloading(record, unloads)
     return record.finish()
@@ -79,8 +80,8 @@ class Enforced:
 
     def tell(self, record: Record, how: str) -> None:
         """Add this part's rows."""
-        record.row(f"commit, {how}", **_spread(self.commit_ms))
-        record.row(f"commit to quiesced, {how}", **_spread(self.quiesced_ms))
+        record.row(f"commit, {how}", **spread_ms(self.commit_ms))
+        record.row(f"commit to quiesced, {how}", **spread_ms(self.quiesced_ms))
         record.row(
             f"streams cut, {how}",
             streams=self.streams,
@@ -128,20 +129,6 @@ def _withdraw_once(stage: Stage, urls: Sequence[str], name: str, found: Enforced
         )
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "p50_ms": statistics.median(values),
-        "p95_ms": _at(values, 0.95),
-        "p99_ms": _at(values, 0.99),
-        "max_ms": max(values),
-    }
-
-
-def _at(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of all lie, without interpolating."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
 # ── Unloading ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -161,9 +148,9 @@ def measure_unloading(record: Record, unloads: int) -> None:
             taken_ms.append(taken)
             cut += ended
         engine.close()
-    record.row("withdraw to unloaded, 8 streams", **_spread(taken_ms))
+    record.row("withdraw to unloaded, 8 streams", **spread_ms(taken_ms))
     record.row("streams it ended", streams=cut, withdrawals=unloads)
-    record.claim("withdrawal.unload_p99_ms", _at(taken_ms, 0.99), "ms", "<= 10")
+    record.claim("withdrawal.unload_p99_ms", percentile(taken_ms, 0.99), "ms", "<= 10")
 
 
 def _unload_once(
