@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from functools import partial
 
 import httpx
 import openai
@@ -13,21 +14,14 @@ import pytest
 
 from modelops.contract import Delta, Done, FinishReason, Tally
 from tests.web.gateway.conftest import serving
+from tests.worker.installation import wait_until
 from web import serve
 from web.asgi import application
 from web.gateway import port
 
 ASK = {"model": "reclaim", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
 PIECE = "more " * 2000
-
-
-def eventually(is_so, timeout_s=10):
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        if is_so():
-            return True
-        time.sleep(0.01)
-    return False
+eventually = partial(wait_until, timeout_s=10)
 
 
 def endless(written):
@@ -70,7 +64,7 @@ def test_a_slow_reader_holds_up_its_own_answer_alone_and_is_cut_in_the_end(
     written: list[int] = []
     runner.script = endless(written)
     with stalled_client(site, served.dara):
-        assert eventually(lambda: len(written) > 50)
+        eventually(lambda: len(written) > 50)
         still = [0]
 
         def is_held_up():
@@ -78,7 +72,7 @@ def test_a_slow_reader_holds_up_its_own_answer_alone_and_is_cut_in_the_end(
             time.sleep(0.1)
             return still[-1] == len(written)
 
-        assert eventually(is_held_up)
+        eventually(is_held_up)
         # sockets in between hold some megabytes, the gateway itself next to nothing
         assert sum(written) < 16_000_000
         assert not runner.hung_up.is_set()
@@ -93,7 +87,7 @@ def test_a_port_that_read_ahead_of_its_client_would_be_noticed(site, served, run
     written: list[int] = []
     runner.script = endless(written)
     with stalled_client(site, served.dara):
-        assert eventually(lambda: sum(written) > 16_000_000, 30)
+        eventually(lambda: sum(written) > 16_000_000, timeout_s=30)
 
 
 def test_one_answer_more_than_may_be_open_is_sent_away_before_any_work(
@@ -109,7 +103,7 @@ def test_one_answer_more_than_may_be_open_is_sent_away_before_any_work(
         assert refused.value.code == "gateway_full"
         assert len(runner.orders) == 1
         assert client.models.list().data
-    assert eventually(lambda: not application.gateway._open)
+    eventually(lambda: not application.gateway._open)
 
 
 def test_health_says_alive_and_ready_where_a_runner_holds_a_lease(site, runner, monkeypatch):
@@ -157,9 +151,9 @@ def test_told_to_stop_it_takes_nothing_new_lets_answers_end_and_cuts_the_last(
         threads = [threading.Thread(target=listen, args=(one,)) for one in ("Talk", "Brief")]
         for thread in threads:
             thread.start()
-        assert eventually(lambda: len(runner.orders) == 2)
+        eventually(lambda: len(runner.orders) == 2)
         server.should_exit = True
-        assert eventually(lambda: application.gateway.is_ending)
+        eventually(lambda: application.gateway.is_ending)
         with pytest.raises(openai.InternalServerError, match="being stopped") as refused:
             client.chat.completions.create(**ASK)
         assert refused.value.response.headers["Connection"] == "close"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,17 +26,11 @@ from modelops.contract import (
 )
 from tests import factories
 from tests.worker import clients, served
+from tests.worker.installation import wait_until
 from tests.worker.runner.conftest import Running
 from worker.tasks import enforcement
 
-
-def eventually(is_so, timeout_s=10):
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        if is_so():
-            return True
-        time.sleep(0.01)
-    return False
+eventually = partial(wait_until, timeout_s=10)
 
 
 def test_an_answer_is_streamed_and_its_row_closed_before_the_end_is_told(running, story):
@@ -73,7 +68,7 @@ def test_a_client_that_hangs_up_ends_its_order_and_the_row_says_so(running, stor
     with clients.connected(running.url) as line:
         line.sendall(to_wire(order))
         line.recv(100)
-    assert eventually(
+    eventually(
         lambda: UsageRecord.objects.filter(
             order_id=order.order_id, finish_reason="cancelled"
         ).exists()
@@ -144,7 +139,7 @@ def test_health_tells_lease_build_and_experts(running, story):
 
 def test_what_is_loaded_is_reported_for_pages_and_promotion(running, story):
     row = RunnerLease.objects.get(incarnation=running.runner.incarnation)
-    assert eventually(lambda: RunnerLease.objects.get(pk=row.pk).loaded_build == story.build)
+    eventually(lambda: RunnerLease.objects.get(pk=row.pk).loaded_build == story.build)
     row.refresh_from_db()
     assert [entry["name"] for entry in row.loaded] == ["code", "languages"]
     assert row.stats["builds"] == [str(story.build.pk)]
@@ -165,7 +160,7 @@ def test_a_withdrawal_ends_the_streams_that_could_use_it_and_no_others(running, 
     ]
     for thread in threads:
         thread.start()
-    assert eventually(lambda: UsageRecord.objects.count() == 2)
+    eventually(lambda: UsageRecord.objects.count() == 2)
     time.sleep(0.1)
     withdrawal = story.withdraw("code")
     enforcement.settle(withdrawal, lambda: None)  # as production does: the clock after the acks
@@ -197,7 +192,7 @@ def test_after_a_withdrawal_the_expert_is_out_of_memory_and_the_report_says_so(r
             "languages"
         ]
 
-    assert eventually(is_reported)
+    eventually(is_reported)
     assert running.engines[0].loaded() == {story.ref("languages")}
 
 
@@ -240,7 +235,7 @@ def test_a_runner_that_is_ending_says_so_begins_nothing_and_lets_answers_end(sto
     answer = clients.stream(one.url, story.order(max_tokens=60))
     next(answer)
     one.runner.stop()
-    assert eventually(lambda: clients.health(one.url)["is_ending"])
+    eventually(lambda: clients.health(one.url)["is_ending"])
     [refused] = clients.ask(one.url, story.order())
     assert (refused.reason, refused.retry) == (RefusalReason.ENDING, True)
     assert list(answer)[-1][1].finish_reason is FinishReason.LENGTH
@@ -252,7 +247,7 @@ def test_a_runner_that_is_ending_says_so_begins_nothing_and_lets_answers_end(sto
 def test_a_runner_whose_lease_someone_closed_ends_so_that_it_is_started_anew(story, tmp_path):
     one = Running(tmp_path).start()
     leases.close(one.runner.incarnation, at=timezone.now())
-    assert eventually(lambda: one.ended_well is False)
+    eventually(lambda: one.ended_well is False)
 
 
 def test_a_usage_row_behind_a_fence_is_never_opened(story):
