@@ -85,31 +85,13 @@ class Stage:
 
     def _license(self, first: int, at: datetime) -> None:
         """Make experts number `first` and on, each with a corpus, a licence, a clean revision."""
-        from governance.models import Corpus, Expert, ExpertRevision, Finding, Licence
-        from governance.vocabulary import ExpertState, LicenceState, RevisionState, Verdict
+        from governance.models import Expert, ExpertRevision, Finding
+        from governance.vocabulary import ExpertState, RevisionState, Verdict
 
         numbers = range(first, first + self._size)
         names = [f"expert-{number:05}" for number in numbers]
         digests = [f"{number:064x}" for number in numbers]
-        corpora = Corpus.objects.bulk_create(
-            Corpus(owner=self._owner, slug=name, title=name, source_licence="own") for name in names
-        )
-        Licence.objects.bulk_create(
-            Licence(
-                reference=f"B-{corpus.slug}",
-                corpus=corpus,
-                uses=["train", "answer"],
-                purposes=["research"],
-                starts_at=at - timedelta(days=1),
-                terms_digest="c" * 64,
-                state=LicenceState.APPROVED,
-                requested_by=self._asker,
-                requested_at=at,
-                decided_by=self._decider,
-                decided_at=at,
-            )
-            for corpus in corpora
-        )
+        corpora = self._licensed_corpora(names, at)
         experts = Expert.objects.bulk_create(
             Expert(
                 name=corpus.slug,
@@ -145,6 +127,31 @@ class Stage:
         )
         self.experts |= dict(zip(names, experts, strict=True))
         self.refs = {name: ExpertRef(name, one) for name, one in zip(names, digests, strict=True)}
+
+    def _licensed_corpora(self, names: Sequence[str], at: datetime) -> list[Any]:
+        from governance.models import Corpus, Licence
+        from governance.vocabulary import LicenceState
+
+        corpora = Corpus.objects.bulk_create(
+            Corpus(owner=self._owner, slug=name, title=name, source_licence="own") for name in names
+        )
+        Licence.objects.bulk_create(
+            Licence(
+                reference=f"B-{corpus.slug}",
+                corpus=corpus,
+                uses=["train", "answer"],
+                purposes=["research"],
+                starts_at=at - timedelta(days=1),
+                terms_digest="c" * 64,
+                state=LicenceState.APPROVED,
+                requested_by=self._asker,
+                requested_at=at,
+                decided_by=self._decider,
+                decided_at=at,
+            )
+            for corpus in corpora
+        )
+        return corpora
 
     def order(self, name: str) -> GenerationOrder:
         """An endless order that routes to one expert, and is refused without it."""

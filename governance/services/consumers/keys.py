@@ -61,15 +61,8 @@ def issue_key(
         NotPermitted: keys need approval here, and exactly this one has none.
     """
     named, called = _purposes(purposes), _scopes(scopes)
-    if consumer.status != ConsumerStatus.ACTIVE:
-        raise UnlawfulMove(
-            f"expected an active consumer, found {consumer} {consumer.status}. Make it active."
-        )
-    if expires_at is not None and expires_at <= at:
-        raise InvalidTerms(
-            f"expected an end after {at:%Y-%m-%d %H:%M}, found {expires_at:%Y-%m-%d %H:%M}.",
-            fields={"expires_at": "This has passed already."},
-        )
+    _refuse_closed(consumer)
+    _refuse_past(expires_at, at)
     asked = subjects.api_key(
         consumer,
         label=label,
@@ -100,6 +93,21 @@ def issue_key(
         details={"prefix": prefix, "label": label, "purposes": named, "scopes": called},
     )
     return IssuedKey(api_key, secret)
+
+
+def _refuse_closed(consumer: Consumer) -> None:
+    if consumer.status != ConsumerStatus.ACTIVE:
+        raise UnlawfulMove(
+            f"expected an active consumer, found {consumer} {consumer.status}. Make it active."
+        )
+
+
+def _refuse_past(expires_at: datetime | None, at: datetime) -> None:
+    if expires_at is not None and expires_at <= at:
+        raise InvalidTerms(
+            f"expected an end after {at:%Y-%m-%d %H:%M}, found {expires_at:%Y-%m-%d %H:%M}.",
+            fields={"expires_at": "This has passed already."},
+        )
 
 
 @transaction.atomic
