@@ -25,7 +25,7 @@ from modelops.contract import (
     Sampling,
     Warrant,
 )
-from modelops.engine import Engine
+from modelops.engine import reference_engine
 from modelops.engine.linear import Layout
 from modelops.model import flexolmo, tokenizer
 
@@ -160,7 +160,7 @@ class Bench:
     ) -> None:
         self._world, self._numbers = world, itertools.count()
         authority = AlwaysPermitted([*world.refs.values(), *refs])
-        self.engine = Engine(
+        self.engine = reference_engine(
             world.store,
             world.anchor_digest,
             authority,

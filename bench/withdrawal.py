@@ -134,12 +134,14 @@ def _withdraw_once(stage: Stage, urls: Sequence[str], name: str, found: Enforced
 def measure_unloading(record: Record, unloads: int) -> None:
     """`withdraw` to weights out of memory, in the real engine while it answers."""
     from bench import engine_world as models
-    from modelops.engine import Engine
+    from modelops.engine import reference_engine
 
     with tempfile.TemporaryDirectory() as folder:
         world = models.build_world(Path(folder), models.SMALL)
         refs = tuple(sorted(world.refs.values()))
-        engine = Engine(world.store, world.anchor_digest, models.AlwaysPermitted(refs), max_rows=8)
+        engine = reference_engine(
+            world.store, world.anchor_digest, models.AlwaysPermitted(refs), max_rows=8
+        )
         engine.start()
         taken_ms, cut = [], 0
         for number in range(unloads):

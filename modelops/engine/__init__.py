@@ -2,5 +2,6 @@
 
 from modelops.engine.counts import EngineStats
 from modelops.engine.engine import Engine
+from modelops.engine.reference import reference_engine
 
-__all__ = ["Engine", "EngineStats"]
+__all__ = ["Engine", "EngineStats", "reference_engine"]

@@ -16,8 +16,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar
 
-import torch
-
 from modelops.artefacts.store import Store
 from modelops.contract import (
     Authority,
@@ -34,16 +32,13 @@ from modelops.contract import (
     WithdrawalAck,
 )
 from modelops.engine import lease
-from modelops.engine.bank import LANES, ExpertBank
+from modelops.engine.backend import Backend, Plan
 from modelops.engine.counts import Counts, EngineStats
 from modelops.engine.intake import Intake
-from modelops.engine.kv import KVArena
-from modelops.engine.linear import Layout, best_layout
-from modelops.engine.prefix import PrefixStore
 from modelops.engine.progress import Progress
-from modelops.engine.routing import StepAbandoned, StepDesk
-from modelops.engine.runner_step import Forward, Outcome, governed_model
-from modelops.engine.scheduler import Scheduler, StepPlan
+from modelops.engine.routing import StepAbandoned
+from modelops.engine.runner_step import Outcome
+from modelops.engine.scheduler import StepPlan
 from modelops.engine.sequence import Deliver, Loss, Sequence
 from modelops.errors import EngineError, RoutingGuardError
 from modelops.model import flexolmo, tokenizer
@@ -55,11 +50,8 @@ log = logging.getLogger(__name__)
 class Engine:
     """Continuous batching over one anchor and the experts loaded beside it.
 
-    `max_rows` requests run at once, each with at most `max_length` tokens (None: what the anchor
-    was made for), `max_queue` more may wait, prompts run in chunks of `prefill_chunk` tokens on
-    `threads` cores. `layout` None takes the fastest that keeps rows independent of their batch.
-    `prefix_bytes` above 0 keeps so much of what prompts began with, to be copied (see `prefix`).
-    On a `device` other than the CPU experts lie in a pool of `slots`, the public one included.
+    `backend` computes and holds the weights; what is computed for whom, and what leaves, is
+    decided here. At most `most_open` requests run or wait at a time.
 
     `authority` is asked while the engine's lock is held: it must answer from memory and must not
     wait for anything that waits for this engine.
@@ -73,35 +65,16 @@ class Engine:
         store: Store,
         anchor_digest: str,
         authority: Authority,
+        backend: Backend,
         *,
-        max_rows: int = 8,
-        max_length: int | None = None,
-        max_queue: int = 64,
-        threads: int = 1,
-        prefill_chunk: int = 64,
-        layout: Layout | None = None,
-        prefix_bytes: int = 0,
-        device: str = "cpu",
-        slots: int = LANES,
+        most_open: int,
     ) -> None:
-        torch.set_num_threads(threads)
-        place = torch.device(device)
-        layout = layout or (best_layout() if place.type == "cpu" else Layout.POOLED)
         config = flexolmo.load_config(store, anchor_digest)
-        most = int(config.max_position_embeddings)
-        length = min(max_length or most, most)
         words = tokenizer.load(store.path(store.anchor(anchor_digest).tokenizer_digest))
-        desk = StepDesk()
-        self._bank = ExpertBank(store, anchor_digest, config, layout, place, slots)
-        model = governed_model(store, anchor_digest, config, self._bank, desk, layout, place)
-        # A CPU attends several times faster in fp32; a GPU as the model was made.
-        kept = torch.float32 if place.type == "cpu" else model.model.embed_tokens.weight.dtype
-        arena = KVArena(config, max_rows, length, kept, place)
-        self._forward = Forward(model, arena, self._bank, desk, place)
-        self._intake = Intake(words, anchor_digest, length, int(config.vocab_size))
-        self._scheduler = Scheduler(arena, prefill_chunk)
-        self._prefixes = PrefixStore(anchor_digest, arena, prefill_chunk, prefix_bytes)
-        self._authority, self._most_open = authority, max_rows + max_queue
+        self._backend, self._authority, self._most_open = backend, authority, most_open
+        self._intake = Intake(
+            words, anchor_digest, backend.length, int(config.vocab_size), backend.most_places
+        )
         self._progress = Progress(self._intake.bytes_of, _end_ids(config.eos_token_id))
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
@@ -112,8 +85,6 @@ class Engine:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._counts = Counts()
-        self._device = place
-        self._kv_bytes, self._layout, self._length = arena.size_bytes, layout, length
 
     # ---- what others may call, from any thread -------------------------------------------------
 
@@ -140,16 +111,17 @@ class Engine:
             self._thread = None
             self._end_all("the engine was closed")
             self._settle()
+            self._backend.close()
 
     def load(self, ref: ExpertRef) -> None:
         """Bring an expert into memory and into the router; it serves from the next step on.
 
         Raises:
             MissingArtefact, AnchorMismatch, ManifestMismatch: see `ExpertBank.prepare`.
-            EngineError: every lane of the router is taken.
+            EngineError: there is no place for another expert.
         """
-        prepared = self._bank.prepare(ref)
-        self._between_steps(lambda: self._bank.attach(prepared))
+        prepared = self._backend.prepare(ref)
+        self._between_steps(lambda: self._backend.attach(prepared))
 
     def unload(self, name: str, digest: str = "") -> int:
         """Drop expert `name` (one revision, if `digest` is given); returns the bytes freed.
@@ -167,7 +139,7 @@ class Engine:
 
     def loaded(self) -> frozenset[ExpertRef]:
         """The licensed experts in memory."""
-        return self._bank.refs()
+        return self._backend.refs()
 
     def submit(self, order: GenerationOrder, deliver: Deliver) -> None:
         """Take in an order. `deliver` gets its Deltas and exactly one Done or Refused, from the
@@ -180,7 +152,7 @@ class Engine:
                 self._outbox.append((deliver, found))
             else:
                 self._open[order.order_id] = found
-                self._scheduler.waiting.append(found)
+                self._backend.add(found)
             self._wake.notify_all()
 
     def cancel(self, order_id: str) -> None:
@@ -225,8 +197,8 @@ class Engine:
             return self._counts.stats(
                 live=live,
                 waiting=len(self._open) - live,
-                kv_bytes=self._kv_bytes,
-                layout=self._layout.value,
+                kv_bytes=self._backend.kv_bytes,
+                layout=self._backend.layout,
             )
 
     def step(self) -> bool:
@@ -235,17 +207,14 @@ class Engine:
         with self._lock:
             self._settle()
             warrant = self._authority.warrant()  # D1
-            for sequence in list(self._scheduler):
+            for sequence in list(self._backend):
                 self._review(sequence, warrant)  # D2
             self._settle()
-            self._scheduler.admit()
-            for sequence in self._scheduler.live:
-                self._prefixes.reuse(sequence)
-            plan = self._scheduler.next()
+            plan = self._backend.plan()
         if plan is None:
             return False
         try:
-            outcome = self._forward.run(plan, lambda: self._interrupted)  # D3
+            steps = self._backend.run(plan, lambda: self._interrupted)  # D3
         except StepAbandoned:
             with self._lock:
                 self._counts.steps_abandoned += 1
@@ -259,7 +228,9 @@ class Engine:
             return True
         with self._lock:
             self._counts.steps += 1
-            self._release(plan, outcome, warrant)  # D4
+            for done, outcome in steps:
+                self._release(done, outcome, warrant)  # D4
+            self._settle()
         return True
 
     # ---- the loop ------------------------------------------------------------------------------
@@ -283,8 +254,8 @@ class Engine:
         """Between steps, under the lock: clear ended rows, run errands, send what is due."""
         self._interrupted = self._closing
         self._post()
-        self._scheduler.clear_ended()
-        for sequence in list(self._scheduler):
+        self._backend.clear_ended()
+        for sequence in list(self._backend):
             if sequence.losing:
                 self._restart(sequence, sequence.losing)
         while self._errands:
@@ -293,20 +264,13 @@ class Engine:
     def _review(self, sequence: Sequence, warrant: Warrant | None) -> None:
         """End `sequence` if it lost permission or an expert; else bind its lanes for this step."""
         loss = lease.loss(sequence, warrant, self._authority)
-        if loss is None and sequence.generations is None:
-            found = self._bank.generations(sequence.order.allowed)
-            if found is None:
-                loss = self._unavailable(sequence)
-            else:
-                sequence.generations = found
+        if loss is None and not self._backend.bind(sequence):
+            loss = self._unavailable(sequence)
         if loss is not None:
             self._lose(sequence, loss)
             if sequence.losing:
                 self._restart(sequence, sequence.losing)
                 self._review(sequence, warrant)
-        elif sequence.lanes_version != self._bank.version:
-            sequence.lanes = self._bank.lanes(sequence.generations or ())
-            sequence.lanes_version = self._bank.version
 
     def _lose(self, sequence: Sequence, loss: Loss) -> None:
         """End `sequence`, or have it restarted without what it lost if its order says so."""
@@ -321,16 +285,16 @@ class Engine:
         """Go on without the experts `sequence` is losing, from what its reader has already got."""
         sent_ids = tuple(self._intake.encode_plain(sequence.sent_text))
         to_come = sequence.order.sampling.max_tokens - len(sequence.sent_output())
-        if len(sequence.prompt_ids) + len(sent_ids) + to_come > self._length:
+        if len(sequence.prompt_ids) + len(sent_ids) + to_come > self._backend.length:
             # The same text may take more tokens than it was written in, and not fit any more.
             self._end(sequence, sequence.closing(loss))
             return
-        self._scheduler.rewind(sequence, sent_ids)
+        self._backend.rewind(sequence, sent_ids)
         lost = tuple(sorted(loss.lost))
         self._send(sequence, Delta(sequence.order_id, "", recomputed_without=lost))
 
     def _unavailable(self, sequence: Sequence) -> Loss:
-        missing = [ref.name for ref in sequence.order.allowed if ref not in self._bank.refs()]
+        missing = [ref.name for ref in sequence.order.allowed if ref not in self._backend.refs()]
         return Loss(
             EndCause.NONE,
             RefusalReason.EXPERT_UNAVAILABLE,
@@ -340,22 +304,22 @@ class Engine:
 
     def _release(self, plan: StepPlan, outcome: Outcome, warrant: Warrant | None) -> None:
         """Hand out what the step computed, as far as the lease still covers it (D4)."""
-        names = self._bank.names()
+        names = self._backend.names()
         for index, sequence in enumerate(plan.sequences):
             if sequence.is_ended or sequence.losing or sequence.generations is None:
                 continue  # it ended, or it is to be computed again, since the step began
             # Asked for each sequence, not once a step: the deadline may pass between two of them.
             if not lease.may_release(sequence, warrant, self._authority):
                 self._counts.rows_discarded += 1
+                self._backend.hold(sequence, plan, outcome)
                 continue
-            self._prefixes.keep(sequence, plan, outcome.uses[index], names)
+            self._backend.keep(sequence, plan, outcome.uses[index])
             delta, done = self._progress.advance(plan, outcome, index, names)
             if delta is not None:
                 self._counts.tokens_released += len(delta.token_ids)
                 self._send(sequence, delta)
             if done is not None:
                 self._end(sequence, done)
-        self._settle()
 
     def _send(self, sequence: Sequence, delta: Delta) -> None:
         sequence.sent_text += delta.text
@@ -387,10 +351,10 @@ class Engine:
             detail,
             reason=FinishReason.ERROR,
         )
-        for sequence in list(self._scheduler):
+        for sequence in list(self._backend):
             self._end(sequence, sequence.closing(loss))
 
-    def _give_up(self, plan: StepPlan) -> None:
+    def _give_up(self, plan: Plan) -> None:
         with self._lock:
             for sequence in plan.sequences:
                 detail = "the step failed inside the engine; ask again"
@@ -423,18 +387,12 @@ class Engine:
     def _remove(self, name: str, digest: str, loss: Loss) -> tuple[list[Sequence], int]:
         """Take an expert from whoever may use it and drop it; (who was hit, bytes freed)."""
         with self._lock:
-            hit = [s for s in self._scheduler if s.may_use(name, digest)]
+            hit = [s for s in self._backend if s.may_use(name, digest)]
             for sequence in hit:
                 self._lose(sequence, loss)
             # Whoever is hit or not, the running step is given up: the weights must go now.
             self._interrupted = True
-        return hit, self._between_steps(lambda: self._forget(name, digest))
-
-    def _forget(self, name: str, digest: str) -> int:
-        freed = self._bank.detach(name, digest) + self._prefixes.drop(name)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # zeros only asked for are no evidence
-        return freed
+        return hit, self._between_steps(lambda: self._backend.detach(name, digest))
 
     def _between_steps(self, errand: Callable[[], T]) -> T:
         """Run `errand` in the loop thread before its next step, and return what it returns."""

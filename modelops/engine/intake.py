@@ -16,16 +16,22 @@ from modelops.model import tokenizer as chat
 class Intake:
     """Checks and tokenises orders, in the thread of whoever submits them.
 
-    `max_length` is in tokens, prompt and answer together; `vocab_size` counts the model's logits.
+    `max_length` is in tokens, prompt and answer together; `vocab_size` counts the model's logits;
+    `most_places` is the most experts a token can have here, None if only the build limits it.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, anchor_digest: str, max_length: int, vocab_size: int
+        self,
+        tokenizer: Tokenizer,
+        anchor_digest: str,
+        max_length: int,
+        vocab_size: int,
+        most_places: int | None = None,
     ) -> None:
         # What a consumer types is text: a special token's name in it must not become that token.
         self.encode_plain = chat.plain_encoder(tokenizer)
         self._anchor_digest, self._max_length = anchor_digest, max_length
-        self._vocab_size = vocab_size
+        self._vocab_size, self._most_places = vocab_size, most_places
         pieces = tokenizer.get_vocab(with_added_tokens=True)
         self._longest_piece = max(map(len, pieces))
         self.bytes_of = TokenBytes(tokenizer)
@@ -42,6 +48,15 @@ class Intake:
                 RefusalReason.UNKNOWN_BUILD,
                 f"expected a build on anchor {self._anchor_digest}, found {order.anchor_digest}; "
                 "send it to a runner of that anchor",
+                retry=True,
+            )
+        places = min(order.top_k, len(order.allowed) + 1)
+        if self._most_places is not None and places > self._most_places:
+            return Refused(
+                order.order_id,
+                RefusalReason.UNKNOWN_BUILD,
+                f"expected at most {self._most_places} experts a token here, found {places}; "
+                "start this runner's engine with more places",
                 retry=True,
             )
         try:

@@ -42,7 +42,7 @@ async def _serve(options: argparse.Namespace) -> int:
 
     from modelops.artefacts.store import Store
     from modelops.contract import Authority
-    from modelops.engine.engine import Engine
+    from modelops.engine import Engine, reference_engine
     from modelops.engine.linear import Layout
     from worker.runner.seen import SeenEpoch
     from worker.runner.service import Runner
@@ -51,7 +51,7 @@ async def _serve(options: argparse.Namespace) -> int:
     layout = None if named == "fastest" else Layout(named)
 
     def make_engine(anchor_digest: str, authority: Authority) -> Engine:
-        return Engine(
+        return reference_engine(
             store,
             anchor_digest,
             authority,

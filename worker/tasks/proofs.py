@@ -32,7 +32,7 @@ from modelops.contract import (
     ScoredToken,
     Warrant,
 )
-from modelops.engine.engine import Engine
+from modelops.engine import Engine, reference_engine
 from modelops.merging.export import ExportReport
 
 PROBES = (
@@ -138,7 +138,9 @@ def masked_equals_rebuilt(
     ):
         return {"compared": False, "why": "the expert's bytes are erased already"}
     build = store.build(exported.build_digest)
-    engine = Engine(store, build.anchor_digest, _Always(frozenset(build.experts)), max_rows=1)
+    engine = reference_engine(
+        store, build.anchor_digest, _Always(frozenset(build.experts)), max_rows=1
+    )
     for ref in (*build.experts, withdrawn):
         engine.load(ref)
     transformers_log.disable_progress_bar()

@@ -26,7 +26,7 @@ from modelops.contract import (
     Sampling,
     Warrant,
 )
-from modelops.engine import Engine
+from modelops.engine import Engine, reference_engine
 from modelops.model import flexolmo
 from tests.modelops.worlds import TinyWorld
 
@@ -138,7 +138,7 @@ def make_rig(world: TinyWorld, names: Sequence[str] | None = None, **settings: A
     """A rig with the world's experts `names` loaded (None: all)."""
     refs = {name: ExpertRef(name, digest) for name, digest in world.experts.items()}
     authority = SwitchableAuthority(live=frozenset(refs.values()))
-    engine = Engine(world.store, world.anchor_digest, authority, **settings)
+    engine = reference_engine(world.store, world.anchor_digest, authority, **settings)
     for name in world.experts if names is None else names:
         engine.load(refs[name])
     rig = Rig(world, engine, authority, refs)
@@ -148,7 +148,7 @@ def make_rig(world: TinyWorld, names: Sequence[str] | None = None, **settings: A
 
 def _tap(rig: Rig) -> None:
     """Keep each order's logits, step by step, as they were when its token was chosen."""
-    forward = rig.engine._forward
+    forward = rig.engine._backend.forward
     outcome = forward._outcome
 
     def tapped(plan, last_BD, *others):

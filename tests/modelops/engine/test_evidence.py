@@ -24,19 +24,19 @@ def assert_caches_are_dropped(tiny):
     for names in ((NEWS, BIRCH), (NEWS,)):
         rig.ask(names, test_prefix.LONG)
         rig.run()
-    chunks = list(rig.engine._prefixes._chunks.values())
+    chunks = list(rig.engine._backend.prefixes._chunks.values())
     with_it = [chunk for chunk in chunks if BIRCH in chunk.experts]
     assert 0 < len(with_it) < len(chunks)
     rig.engine.withdraw(BIRCH, 2)
     assert not any(chunk.halves.any() for chunk in with_it), "a cache outlived the expert"
-    left = list(rig.engine._prefixes._chunks.values())
+    left = list(rig.engine._backend.prefixes._chunks.values())
     assert left == [chunk for chunk in chunks if BIRCH not in chunk.experts]
 
 
 def assert_router_rows_are_zeroed(tiny, layout):
     """No row of any layer's router is the expert's, and the places of none are all zero."""
     rig = make_rig(tiny, layout=layout)
-    tensors, bank = load(tiny.bundles[BIRCH] / "weights.safetensors"), rig.engine._bank
+    tensors, bank = load(tiny.bundles[BIRCH] / "weights.safetensors"), rig.engine._backend.bank
     assert torch.equal(bank._wide_LED[1, bank.names().index(BIRCH)], tensors[router_row(1)])
     rig.engine.withdraw(BIRCH, 2)
     for layer, rows_ED in enumerate(bank._wide_LED):

@@ -62,7 +62,7 @@ def test_a_withdrawal_zeroes_the_slot_and_ends_the_stream(tiny):
     order = rig.ask(("birch-archive",))
     rig.run(steps=3)
     rig.engine.withdraw("birch-archive", 2)
-    pool = rig.engine._bank._pool
+    pool = rig.engine._backend.bank._pool
     slot = pool._free[-1]
     assert not pool._inward[slot].any()
     assert rig.last(order).finish_reason is FinishReason.CONTENT_FILTER

@@ -112,8 +112,8 @@ def test_a_licence_that_runs_out_by_itself_is_noticed_at_the_next_renewal(tiny):
 
 def test_its_keys_and_values_are_wiped(tiny):
     rig, licensed, _ = two_begun(tiny)
-    arena = rig.engine._forward._arena
-    row = next(s.row for s in rig.engine._scheduler.live if s.order_id == licensed)
+    arena = rig.engine._backend.forward._arena
+    row = next(s.row for s in rig.engine._backend.scheduler.live if s.order_id == licensed)
     assert arena.keys_LRPHW[1][row].any()
     rig.authority.has_lease = False
     rig.run()

@@ -161,7 +161,7 @@ def test_a_router_that_strays_stops_the_engine(tiny):
 
 
 def test_a_call_outside_of_a_step_or_for_other_tokens_is_refused(tiny):
-    forward = make_rig(tiny).engine._forward
+    forward = make_rig(tiny).engine._backend.forward
     with pytest.raises(RoutingGuardError, match="found none"):
         forward._model(torch.tensor([[5, 6]]))
     feed_forward, hidden_BSD = forward._layers[0].mlp, torch.zeros(1, 2, 32)
@@ -194,7 +194,7 @@ def test_a_recomputation_that_hands_over_the_step_under_way_is_caught(tiny):
 
     def bound_at_once(scheduler, sequence, sent_ids):
         rewind(scheduler, sequence, sent_ids)
-        sequence.generations = rig.engine._bank.generations(sequence.order.allowed)
+        sequence.generations = rig.engine._backend.bank.generations(sequence.order.allowed)
 
     with mock.patch.object(Scheduler, "rewind", bound_at_once):
         order = test_withdrawal.withdrawn_in_a_delivery(rig)

@@ -286,12 +286,12 @@ def test_a_reader_that_fails_loses_its_stream_only(tiny):
 
 def test_a_step_that_fails_ends_its_own_rows_and_the_engine_goes_on(tiny):
     rig = make_rig(tiny)
-    hidden = rig.engine._forward._hidden
-    rig.engine._forward._hidden = lambda *_: 1 / 0
+    hidden = rig.engine._backend.forward._hidden
+    rig.engine._backend.forward._hidden = lambda *_: 1 / 0
     order = rig.ask(())
     rig.run()
     assert rig.last(order).cause is EndCause.ENGINE_FAULT
-    rig.engine._forward._hidden = hidden
+    rig.engine._backend.forward._hidden = hidden
     again = rig.ask(())
     rig.run()
     assert rig.last(again).finish_reason is FinishReason.LENGTH
@@ -338,7 +338,7 @@ def test_an_expert_of_another_anchor_is_not_loaded(tiny, tmp_path):
 
 def test_the_router_has_room_for_fifteen_licensed_experts(tiny):
     rig = make_rig(tiny, ())
-    bank = rig.engine._bank
+    bank = rig.engine._backend.bank
     prepared = bank.prepare(rig.refs["alder-news"])
     for n in range(15):
         bank.attach(replace(prepared, ref=ExpertRef(f"e{n}", prepared.ref.digest)))

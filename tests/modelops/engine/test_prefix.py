@@ -22,14 +22,14 @@ def make(tiny, prefix_bytes=10**7, **settings):
 
 def prefilled(rig):
     """How many prompt tokens the engine computes from now on, counted as it runs."""
-    run, counted = rig.engine._forward.run, [0]
+    run, counted = rig.engine._backend.forward.run, [0]
 
     def counting(plan, is_interrupted):
         if plan.is_prefill:
             counted[0] += (plan.end - plan.start) * len(plan.sequences)
         return run(plan, is_interrupted)
 
-    rig.engine._forward.run = counting
+    rig.engine._backend.forward.run = counting
     return counted
 
 
@@ -63,7 +63,7 @@ def test_nothing_is_kept_unless_asked_for(tiny):
         rig.ask((NEWS,), LONG)
         rig.run()
     assert counted[0] == 2 * len(tiny.tokenizer.encode(LONG).ids)
-    assert rig.engine._prefixes.size_bytes == 0
+    assert rig.engine._backend.prefixes.size_bytes == 0
 
 
 def test_the_store_stays_within_its_bytes_and_keeps_what_was_used_last(tiny):
@@ -73,7 +73,7 @@ def test_the_store_stays_within_its_bytes_and_keeps_what_was_used_last(tiny):
     for prompt in prompts:
         rig.ask((NEWS,), prompt, sampling=Sampling(1))
         rig.run()
-        assert 0 < rig.engine._prefixes.size_bytes <= 3 * chunk_bytes
+        assert 0 < rig.engine._backend.prefixes.size_bytes <= 3 * chunk_bytes
     counted = prefilled(rig)
     for prompt in (prompts[-1], prompts[0]):
         rig.ask((NEWS,), prompt, sampling=Sampling(1))
@@ -97,7 +97,7 @@ def test_what_an_expert_had_a_part_in_goes_with_it(tiny, leave):
     for names in SETS:
         rig.ask(names, LONG)
         rig.run()
-    store = rig.engine._prefixes
+    store = rig.engine._backend.prefixes
     with_birch = [chunk for chunk in store._chunks.values() if BIRCH in chunk.experts]
     before = store.size_bytes
     freed = rig.engine.withdraw(BIRCH, 2).freed_bytes if leave == "withdraw" else 0
@@ -114,7 +114,7 @@ def test_an_expert_that_came_back_starts_anew(tiny):
     rig = make(tiny)
     rig.ask((BIRCH,), LONG)
     rig.run()
-    rig.engine._bank.detach(BIRCH)  # past the engine, so that the store was told nothing
+    rig.engine._backend.bank.detach(BIRCH)  # past the engine, so that the store was told nothing
     rig.engine.load(rig.refs[BIRCH])
     counted = prefilled(rig)
     rig.ask((BIRCH,), LONG)

@@ -75,7 +75,7 @@ def test_a_running_step_is_abandoned_at_the_next_layer(tiny):
     rig.run(steps=3)
     before = len(rig.tokens(order))
     reached, go_on = threading.Event(), threading.Event()
-    run = rig.engine._bank.run
+    run = rig.engine._backend.bank.run
     layers = []
 
     def slow(layer, lane, x_ND):
@@ -84,14 +84,14 @@ def test_a_running_step_is_abandoned_at_the_next_layer(tiny):
         go_on.wait(5)
         return run(layer, lane, x_ND)
 
-    rig.engine._bank.run = slow
+    rig.engine._backend.bank.run = slow
     rig.engine.start()
     assert reached.wait(5)
     withdrawing = threading.Thread(target=rig.engine.withdraw, args=(BIRCH, 2))
     withdrawing.start()
     wait_for(lambda: rig.engine._interrupted)
     layers.clear()
-    rig.engine._bank.run = run
+    rig.engine._backend.bank.run = run
     go_on.set()
     withdrawing.join(5)
     assert not withdrawing.is_alive()
@@ -115,8 +115,8 @@ def test_after_a_withdrawal_the_weights_and_the_rows_are_gone(tiny):
     size = sum(t.nbytes for t in _expert_tensors(tiny, BIRCH))
     assert ack.freed_bytes == size
     assert rig.engine.loaded() == {rig.refs[NEWS], rig.refs[NOTES]}
-    assert BIRCH not in rig.engine._bank.names()
-    arena = rig.engine._forward._arena
+    assert BIRCH not in rig.engine._backend.bank.names()
+    arena = rig.engine._backend.forward._arena
     assert not any(half.any() for half in (*arena.keys_LRPHW, *arena.values_LRPHW))
     assert rig.last(order).cause is EndCause.CONSENT_WITHDRAWN
 
@@ -169,7 +169,7 @@ def recomputing(tiny, **fields):
 def test_an_answer_whose_licence_allows_it_is_computed_again_without_the_expert(tiny):
     rig, order, other, ack = recomputing(tiny)
     assert (ack.streams_ended, ack.streams_recomputed) == ((), (order,))
-    assert not rig.engine._bank.names().count(BIRCH)
+    assert not rig.engine._backend.bank.names().count(BIRCH)
     rig.run()
     assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
     done = rig.last(order)
@@ -183,7 +183,7 @@ def test_an_answer_whose_licence_allows_it_is_computed_again_without_the_expert(
 def test_nothing_of_the_row_is_left_when_the_withdrawal_returns(tiny):
     rig, order, other, _ = recomputing(tiny)
     sequence = rig.engine._open[order]
-    arena = rig.engine._forward._arena
+    arena = rig.engine._backend.forward._arena
     for half in (*arena.keys_LRPHW, *arena.values_LRPHW):
         assert not half[sequence.row].any()
         assert half[rig.engine._open[other].row].any()
@@ -283,7 +283,7 @@ def test_an_expert_may_come_back_and_serves_as_before(tiny):
 
 def test_a_generation_is_never_given_again(tiny):
     rig = make_rig(tiny)
-    bank, ref = rig.engine._bank, rig.refs[BIRCH]
+    bank, ref = rig.engine._backend.bank, rig.refs[BIRCH]
     old = bank.generations((ref,))
     rig.engine.unload(BIRCH)
     rig.engine.load(ref)
@@ -332,7 +332,7 @@ def test_a_wrong_router_stops_the_engine_for_good(tiny):
     def wrong(*_):
         raise RoutingGuardError("expected nothing, found a test")
 
-    rig.engine._forward._hidden = wrong
+    rig.engine._backend.forward._hidden = wrong
     order = rig.ask((BIRCH,))
     rig.run()
     assert rig.last(order).cause is EndCause.ENGINE_FAULT

@@ -9,7 +9,7 @@ import pytest
 
 from governance.models import UsageRecord
 from modelops.contract import EndCause, FinishReason, OnWithdrawal
-from modelops.engine import Engine
+from modelops.engine import reference_engine
 from tests.modelops import worlds
 from tests.worker import clients, served
 from tests.worker.runner.conftest import Running
@@ -29,7 +29,7 @@ class Computing(Running):
         self.world, self.steps = world, threading.Semaphore(0)
 
     def _make(self, anchor_digest, authority):
-        engine = Engine(self.world.store, anchor_digest, authority)
+        engine = reference_engine(self.world.store, anchor_digest, authority)
         step = engine.step
 
         def paced():
