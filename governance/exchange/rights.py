@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from governance.errors import InvalidTerms
-from governance.vocabulary import PaymentType, Use
+from governance.vocabulary import OnWithdrawal, PaymentType, Use
 
 MAX_BYTES = 1 << 20
 """The largest file an import reads."""
@@ -50,6 +50,7 @@ ABSENT: Mapping[str, Any] = MappingProxyType(
         "duties": [],
         "notice_days": 0,
         "wind_down_days": 0,
+        "on_withdrawal": str(OnWithdrawal.ABORT),
         "governing_law": "",
         "survival": "",
         "clauses": {},

@@ -14,7 +14,7 @@ from django.db.models.functions import Cast
 
 from governance.models.columns import append_only, identity, instant, sha256, words
 from governance.models.owners import Account, DataOwner
-from governance.vocabulary import Instrument, LicenceState, PaymentType, QuotaPeriod
+from governance.vocabulary import Instrument, LicenceState, OnWithdrawal, PaymentType, QuotaPeriod
 
 
 class Corpus(models.Model):
@@ -122,6 +122,7 @@ TERM_FIELDS = (
     "duties",
     "notice_days",
     "wind_down_days",
+    "on_withdrawal",
     "governing_law",
     "survival",
     "clauses",
@@ -139,6 +140,7 @@ class Licence(models.Model):
     null is without limit. `duties` lists what we must do (`action`, `within_days`, `about`);
     `clauses` maps a term's name to the clause of the signed contract it comes from, and
     `contract_digest` is the SHA-256 of that file, so that both are bound into `terms_digest`.
+    `on_withdrawal` is what becomes of an answer under way when the expert is withdrawn from it.
     `stops_at` is when an act ended it, if one did; it is derived from `Ending`, which is what
     counts, and serves the exclusion constraints alone.
     """
@@ -179,6 +181,9 @@ class Licence(models.Model):
     duties = models.JSONField(default=list, blank=True)
     notice_days = models.PositiveIntegerField(default=0)
     wind_down_days = models.PositiveIntegerField(default=0)
+    on_withdrawal = models.CharField(
+        max_length=16, choices=OnWithdrawal.choices(), default=OnWithdrawal.ABORT
+    )
     governing_law = models.CharField(max_length=100, blank=True)
     survival = models.TextField(blank=True, help_text="what outlasts the licence")
     clauses = models.JSONField(default=dict, blank=True)

@@ -35,6 +35,7 @@ class UsageRecord(models.Model):
     `gw_seq` runs without gaps within one incarnation, so that a missing row shows. `licences` maps
     each allowed expert to the licence the answer was given under. Where some of them have quotas,
     `quota_slices` are those it is charged to, with `promised_tokens` each until it is closed.
+    `recomputed_without` are those of `allowed` that were withdrawn meanwhile, and it went on.
     """
 
     id = identity()
@@ -55,6 +56,7 @@ class UsageRecord(models.Model):
     completion_tokens = models.PositiveIntegerField(default=0)
     routed = models.JSONField(default=dict)
     mass = models.JSONField(default=dict)
+    recomputed_without = words()
     licences = models.JSONField(default=dict)
     quota_slices = ArrayField(models.UUIDField(), default=list)
     promised_tokens = models.PositiveIntegerField(default=0)

@@ -32,11 +32,12 @@ from governance.policy.masks import (
     microseconds,
 )
 from governance.policy.terms import is_consumer, is_territory
-from governance.policy.types import Ask, Decision, Denied, Permitted, Snapshot
+from governance.policy.types import Ask, Decision, Denied, ExpertRef, Permitted, Snapshot
 from governance.vocabulary import PUBLIC_EXPERT, RecipientClass, Sector, Why
 
 # Reasons travel as their place in the vocabulary: members of an enumeration hash slowly.
 _WITHDRAWN, _SUSPENDED = PLACE[Why.WITHDRAWN], PLACE[Why.SUSPENDED]
+_VOIDED = PLACE[Why.VOIDED]
 _NO_LICENCE, _NOT_YET, _EXPIRED = PLACE[Why.NO_LICENCE], PLACE[Why.NOT_YET], PLACE[Why.EXPIRED]
 _QUOTA, _EXCLUDED = PLACE[Why.QUOTA], PLACE[Why.EXCLUDED_BY_REQUEST]
 
@@ -60,10 +61,11 @@ def decide(
     """
     masks = snapshot.masks
     said, now = Said.by(ask), microseconds(at)
+    failures, outlived = _from_licences(masks, said, now, exhausted)
     reasons = [
         *_from_standings(masks, said, now),
         *_from_prohibitions(masks, said, now),
-        *_from_licences(masks, said, now, exhausted),
+        *failures,
         (_EXCLUDED, _named(masks, ask.exclude)),
     ]
     codes = _codes(masks, reasons)
@@ -74,7 +76,9 @@ def decide(
         why = {reason for whys in unmet.values() for reason in whys}
         return Denied(snapshot.policy_epoch, tuple(w for w in WHYS if w in why), denied)
     allowed = tuple(compress(snapshot.experts, map(not_, codes)))
-    return Permitted(snapshot.policy_epoch, allowed, denied)
+    return Permitted(
+        snapshot.policy_epoch, allowed, denied, _outlived(masks, ask, outlived, allowed)
+    )
 
 
 class Said(NamedTuple):
@@ -100,13 +104,14 @@ class Said(NamedTuple):
 
 def _from_standings(masks: Masks, said: Said, now: int) -> _Reasons:
     """What bars an expert whatever its licences say."""
-    _, _, ended, suspended, withdrawn = masks.standings.at(now, said.purpose, said.consumer)
+    _, _, ended, suspended, withdrawn, voided = masks.standings.at(now, said.purpose, said.consumer)
     return [
         *masks.barred,
         (_NO_LICENCE, masks.unlicensed),
         (_EXPIRED, ended),
         (_SUSPENDED, suspended),
         (_WITHDRAWN, withdrawn),
+        (_VOIDED, voided),
     ]
 
 
@@ -119,20 +124,27 @@ def _from_prohibitions(masks: Masks, said: Said, now: int) -> _Reasons:
     return found
 
 
-def _from_licences(masks: Masks, said: Said, now: int, exhausted: frozenset[str]) -> _Reasons:
-    """Why each expert that no licence covers is not covered."""
+def _from_licences(
+    masks: Masks, said: Said, now: int, exhausted: frozenset[str]
+) -> tuple[_Reasons, int]:
+    """Why each expert that no licence covers is not covered; and those of the others whose loss an
+    answer under way outlives, by the licence that is charged: the first that covers."""
     found: _Reasons = []
-    covered = 0
+    covered = outlived = 0
     for layer in masks.layers:
         failures = failures_of(layer, said, now, exhausted)
-        covered |= covered_by(layer, failures)
+        newly = covered_by(layer, failures) & ~covered
+        covered |= newly
+        outlived |= newly & layer.outlived
         found += failures
-    return [(place, mask & ~covered) for place, mask in found]
+    return [(place, mask & ~covered) for place, mask in found], outlived
 
 
 def failures_of(layer: Layer, said: Said, now: int, exhausted: frozenset[str]) -> _Reasons:
     """For each dimension, the experts whose grant in this layer does not fit."""
-    not_yet, over, ended, suspended, withdrawn = layer.schedule.at(now, said.purpose, said.consumer)
+    not_yet, over, ended, suspended, withdrawn, voided = layer.schedule.at(
+        now, said.purpose, said.consumer
+    )
     spent = 0
     for reference in exhausted:
         spent |= layer.licences.get(reference, 0)
@@ -146,6 +158,7 @@ def failures_of(layer: Layer, said: Said, now: int, exhausted: frozenset[str]) -
         (_EXPIRED, over | ended),
         (_SUSPENDED, suspended),
         (_WITHDRAWN, withdrawn),
+        (_VOIDED, voided),
         (_QUOTA, spent),
     ]
 
@@ -156,6 +169,16 @@ def covered_by(layer: Layer, failures: _Reasons) -> int:
     for _, mask in failures:
         failed |= mask
     return layer.present & ~failed
+
+
+def _outlived(
+    masks: Masks, ask: Ask, outlived: int, allowed: tuple[ExpertRef, ...]
+) -> tuple[str, ...]:
+    """Whoever insists on an expert asks for all or nothing, so that one is never among them."""
+    if not outlived:
+        return ()
+    may = outlived & ~_named(masks, ask.require)
+    return tuple(ref.name for ref in allowed if may & masks.bits[ref.name])
 
 
 def _named(masks: Masks, names: Iterable[str]) -> int:

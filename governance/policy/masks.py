@@ -19,7 +19,15 @@ from functools import cache
 from typing import NamedTuple
 
 from governance.policy.terms import ExpertRef, Gap, Grant, Standing, Stop
-from governance.vocabulary import ExpertState, Instrument, Purpose, Use, Verdict, Why
+from governance.vocabulary import (
+    ExpertState,
+    Instrument,
+    OnWithdrawal,
+    Purpose,
+    Use,
+    Verdict,
+    Why,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -30,10 +38,15 @@ LANE_BITS = 32  # at least as many as there are reasons
 PLACE = {why: place for place, why in enumerate(WHYS)}
 """Where a reason stands in the vocabulary; reasons are listed in that order."""
 
-NOT_YET, OVER, ENDED, SUSPENDED, WITHDRAWN = range(5)
-"""Columns of a timeline: not begun, written end passed, ended by act, suspended, withdrawn."""
+NOT_YET, OVER, ENDED, SUSPENDED, WITHDRAWN, VOIDED = COLUMNS = range(6)
+"""Columns of a timeline: not begun, written end passed, ended by act, suspended, withdrawn, voided
+by an authority or a court."""
 
-_COLUMN = {Instrument.SUSPEND: SUSPENDED, Instrument.WITHDRAW: WITHDRAWN}
+_COLUMN = {
+    Instrument.SUSPEND: SUSPENDED,
+    Instrument.WITHDRAW: WITHDRAWN,
+    Instrument.INVALIDATE: VOIDED,
+}
 """Every other instrument ends what it names."""
 
 Columns = tuple[int, ...]
@@ -128,7 +141,8 @@ class Layer:
     """At most one grant of each expert. `present`: experts with a grant to answer in this layer.
 
     `dimensions` are those of `DIMENSIONS`. `references` and `licences` name the licence behind
-    each expert's grant, and the experts behind each licence.
+    each expert's grant, and the experts behind each licence. `outlived`: experts whose grant lets
+    an answer under way outlive their loss.
     """
 
     present: int
@@ -137,6 +151,7 @@ class Layer:
     schedule: Schedule
     references: Mapping[str, str]
     licences: Mapping[str, int]
+    outlived: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +338,9 @@ def _layer(
         ),
         references={grant.expert: grant.licence for grant in grants},
         licences=dict(licences),
+        outlived=_union(
+            bits[grant.expert] for grant in grants if grant.on_withdrawal is OnWithdrawal.RECOMPUTE
+        ),
     )
 
 
@@ -386,7 +404,7 @@ def _scope(stop: Stop) -> Scope:
     return Scope(purposes, stop.consumers, stop.spares)
 
 
-def _timeline(spans: Iterable[_Span], columns: int = 5) -> Timeline:
+def _timeline(spans: Iterable[_Span], columns: int = len(COLUMNS)) -> Timeline:
     """Sweep over all instants once; each (column, bit) is switched on and off in turn."""
     state = [0] * columns
     switches: dict[int, list[_Span]] = defaultdict(list)

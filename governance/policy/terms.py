@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from governance.vocabulary import (
     ExpertState,
     Instrument,
+    OnWithdrawal,
     Purpose,
     RecipientClass,
     Sector,
@@ -105,7 +106,8 @@ class Grant:
     Of what it permits: a purpose covers everything below it in the tree; None means any in
     `consumers`, `recipient_classes`, `sectors` and `territories`; territories are countries, groups
     already spelled out; `ends_at` is exclusive, None is open-ended; `revision` binds the grant to
-    one expert digest, None is any.
+    one expert digest, None is any. `on_withdrawal` says whether an answer under way outlives the
+    loss of the expert.
 
     What it prohibits (`prohibited_*`, `excluded_*`) bars the expert for the whole written period of
     this licence, whatever another licence says and whatever act ended this one early: a
@@ -131,6 +133,7 @@ class Grant:
     max_extraction_rate: float = 0.01
     revision: str | None = None
     stops: tuple[Stop, ...] = ()
+    on_withdrawal: OnWithdrawal = OnWithdrawal.ABORT
 
     def to_body(self) -> dict[str, Any]:
         """The JSON form; lists are sorted so that equal grants have equal bytes."""
@@ -153,6 +156,7 @@ class Grant:
             "max_extraction_rate": self.max_extraction_rate,
             "revision": self.revision,
             "stops": [stop.to_body() for stop in self.stops],
+            "on_withdrawal": self.on_withdrawal.value,
         }
 
 
@@ -224,6 +228,7 @@ def read_grant(expert: str, licence: str, terms: Mapping[str, Any]) -> Grant | G
             max_extraction_rate=_share(terms["max_extraction_rate"]),
             revision=_digest_or_none(terms["revision"]),
             stops=_stops(terms["stops"]),
+            on_withdrawal=OnWithdrawal(terms["on_withdrawal"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return Gap(expert, licence, _told(error))

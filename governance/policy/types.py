@@ -168,12 +168,15 @@ class Ask:
 class Permitted:
     """The request may be answered with the public expert and those of `allowed` (build order).
 
-    `denied` gives every reason for every other expert of the build.
+    `denied` gives every reason for every other expert of the build. `recompute_without` names those
+    of `allowed` whose loss an answer under way outlives: the licence charged for them says so, and
+    the request does not insist on them.
     """
 
     policy_epoch: int
     allowed: tuple[ExpertRef, ...]
     denied: Mapping[str, tuple[Why, ...]]
+    recompute_without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

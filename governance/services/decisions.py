@@ -119,6 +119,9 @@ def _result(
             "allowed": [ref.name for ref in allowed],
             "why": list(decision.why) if isinstance(decision, Denied) else [],
             "denied": {name: list(whys) for name, whys in decision.denied.items()},
+            "recompute_without": list(decision.recompute_without)
+            if isinstance(decision, Permitted)
+            else [],
             "licences": {name: references[0] for name, references in covered.items()},
         }
     )

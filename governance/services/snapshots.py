@@ -207,6 +207,7 @@ _GRANT_FIELDS = (
     "territories",
     "excluded_territories",
     "max_extraction_rate",
+    "on_withdrawal",
 )
 
 

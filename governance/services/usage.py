@@ -105,6 +105,7 @@ def close_record(
     completion_tokens: int,
     routed: Mapping[str, int],
     mass: Mapping[str, float],
+    recomputed_without: Collection[str] = (),
     at: datetime,
 ) -> UsageRecord:
     """Account for an answer. Closing it again with the same reason changes nothing.
@@ -112,6 +113,7 @@ def close_record(
     Args:
         routed: (token, layer) places computed, by expert name, `public` included.
         mass: router weight summed over those places, by expert name.
+        recomputed_without: experts withdrawn on its way, without which it went on.
 
     Raises:
         NotFound: no such row.
@@ -128,6 +130,7 @@ def close_record(
         record.finish_reason, record.cause, record.closed_at = finish_reason, cause, at
         record.prompt_tokens, record.completion_tokens = prompt_tokens, completion_tokens
         record.routed, record.mass = dict(routed), dict(mass)
+        record.recomputed_without = sorted(recomputed_without)
         _write(record)
         if record.quota_slices:
             quotas.settle(

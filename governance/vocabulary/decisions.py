@@ -9,6 +9,7 @@ class Why(Labelled):
     """Why an expert (or a whole request) is denied; a denial lists all that apply."""
 
     WITHDRAWN = "WITHDRAWN"
+    VOIDED = "VOIDED"
     SUSPENDED = "SUSPENDED"
     NO_LICENCE = "NO_LICENCE"
     PURPOSE = "PURPOSE"
@@ -34,6 +35,7 @@ class Why(Labelled):
 
 _WHY_LABELS = {
     Why.WITHDRAWN: "The owner has withdrawn this expert",
+    Why.VOIDED: "An authority or a court has voided it",
     Why.SUSPENDED: "This expert is suspended",
     Why.NO_LICENCE: "No licence covers this use",
     Why.PURPOSE: "The licence does not cover this purpose",

@@ -97,6 +97,24 @@ class PaymentType(Labelled):
     ATTRIBUTION = "attribution"
 
 
+class OnWithdrawal(Labelled):
+    """What becomes of an answer under way when a licence's expert is withdrawn from it."""
+
+    ABORT = "abort"
+    RECOMPUTE = "recompute"
+
+    @property
+    def label(self) -> str:
+        """What it means for the answer."""
+        return _ON_WITHDRAWAL_LABELS[self]
+
+
+_ON_WITHDRAWAL_LABELS = {
+    OnWithdrawal.ABORT: "Ends at once",
+    OnWithdrawal.RECOMPUTE: "Goes on without the expert",
+}
+
+
 class DutyAction(Labelled):
     """What a licence obliges us to do (the ODRL actions of duties)."""
 

@@ -18,7 +18,7 @@ from governance.models import (
 )
 from governance.models.licences import TERM_FIELDS
 from governance.services.licences import Terms
-from governance.vocabulary import DutyAction, PaymentType, QuotaPeriod
+from governance.vocabulary import DutyAction, OnWithdrawal, PaymentType, QuotaPeriod
 from web.api.serializers import EndingSerializer
 
 MAX_CODES = 500
@@ -86,6 +86,10 @@ class TermsInput(serializers.Serializer[Any]):
     duties = DutyInput(many=True, default=list)
     notice_days = serializers.IntegerField(min_value=0, max_value=3650, default=0)
     wind_down_days = serializers.IntegerField(min_value=0, max_value=3650, default=0)
+    on_withdrawal = serializers.ChoiceField(
+        choices=OnWithdrawal.choices(), default=OnWithdrawal.ABORT,
+        help_text="what becomes of an answer under way when the expert is withdrawn",
+    )  # fmt: skip
     governing_law = _text(100)
     survival = _text(5_000)
     clauses = serializers.DictField(child=serializers.CharField(max_length=200), default=dict)

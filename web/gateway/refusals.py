@@ -28,6 +28,7 @@ from web.gateway.orders import MODEL_ALIAS, reasons, served_names
 
 CODES: Final = {
     Why.WITHDRAWN: "expert_withdrawn",
+    Why.VOIDED: "voided_by_authority",
     Why.SUSPENDED: "expert_suspended",
     Why.NO_LICENCE: "not_licensed",
     Why.PURPOSE: "purpose_not_licensed",
@@ -63,7 +64,7 @@ def denied(decision: Denied, ask: Ask, *, decision_id: uuid.UUID, at: datetime) 
     if ordered := voided(_taken_away(decision, ask.require), ask, at):
         return GatewayError(
             HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS,
-            "voided_by_authority",
+            CODES[Why.VOIDED],
             f"{message} An authority or a court has voided {', '.join(ordered)}.",
             reclaim=about | {"voided": list(ordered)},
             # Who blocks, not who ordered it (RFC 7725, section 4).
@@ -102,6 +103,6 @@ def check_model(model: str, snapshot: Snapshot) -> None:
 
 
 def _taken_away(decision: Denied, require: Collection[str]) -> set[str]:
-    """The required experts that are gone: withdrawn, or not in the build any more."""
-    gone = {Why.WITHDRAWN, Why.UNKNOWN_EXPERT}
+    """The required experts that are gone: withdrawn, voided, or not in the build any more."""
+    gone = {Why.WITHDRAWN, Why.VOIDED, Why.UNKNOWN_EXPERT}
     return {name for name in require if gone & set(decision.denied.get(name, ()))}

@@ -9,13 +9,14 @@ from typing import Any
 from governance.exchange.odrl.nodes import Names, Node
 from governance.exchange.odrl.words import DAY_TERMS, PLAIN_TERMS, PROFILE
 from governance.exchange.rights import unreadable
-from governance.vocabulary import PaymentType, QuotaPeriod
+from governance.vocabulary import OnWithdrawal, PaymentType, QuotaPeriod
 
 _CLAUSES = "clauses"
 OWN_TERMS = frozenset(f"{PROFILE}{word}" for word in (*PLAIN_TERMS, *DAY_TERMS, _CLAUSES))
 _CHOICES: dict[str, list[str]] = {
     "quota_period": [str(period) for period in QuotaPeriod],
     "payment_type": [str(payment) for payment in PaymentType],
+    "on_withdrawal": [str(course) for course in OnWithdrawal],
 }
 _DAYS = re.compile(r"P(\d{1,5})D")
 

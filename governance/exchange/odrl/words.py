@@ -75,6 +75,7 @@ PLAIN_TERMS = {
     "paymentType": "payment_type",
     "currency": "currency",
     "attributionText": "attribution_text",
+    "onWithdrawal": "on_withdrawal",
     "governingLaw": "governing_law",
     "survival": "survival",
     "contractDigest": "contract_digest",

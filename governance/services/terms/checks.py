@@ -20,6 +20,7 @@ from governance.policy.terms import is_territory
 from governance.services.terms.value import Terms
 from governance.vocabulary import (
     DutyAction,
+    OnWithdrawal,
     PaymentType,
     Purpose,
     QuotaPeriod,
@@ -181,6 +182,14 @@ def _quotas(terms: Terms) -> Iterator[Problem]:
         )
 
 
+def _withdrawal(terms: Terms) -> Iterator[Problem]:
+    if terms.on_withdrawal not in set(OnWithdrawal):
+        yield (
+            "on_withdrawal",
+            f"Expected one of {', '.join(OnWithdrawal)}, found {terms.on_withdrawal}. Choose one.",
+        )
+
+
 def _money(terms: Terms) -> Iterator[Problem]:
     """Amounts that can be written down, and none where the licence is free."""
     yield from _amount(terms, "rate_per_million_tokens", _MAX_RATE)
@@ -335,6 +344,7 @@ _CHECKS = (
     _where,
     _when,
     _quotas,
+    _withdrawal,
     _money,
     _shares_and_days,
     _texts,

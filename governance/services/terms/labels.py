@@ -12,6 +12,7 @@ from governance.services.terms.value import Terms
 from governance.vocabulary import (
     DutyAction,
     Labelled,
+    OnWithdrawal,
     PaymentType,
     Purpose,
     QuotaPeriod,
@@ -48,8 +49,8 @@ GROUPS = (
     TermGroup(
         "when",
         "When and how much",
-        ("starts_at", "ends_at", "notice_days", "wind_down_days", "max_tokens", "max_answers",
-         "quota_period"),
+        ("starts_at", "ends_at", "notice_days", "wind_down_days", "on_withdrawal", "max_tokens",
+         "max_answers", "quota_period"),
     ),
     TermGroup(
         "money",
@@ -92,6 +93,7 @@ LABELS = {
     "duties": "Duties",
     "notice_days": "Notice of termination",
     "wind_down_days": "Wind-down after the notice",
+    "on_withdrawal": "An answer under way at a withdrawal",
     "governing_law": "Governing law",
     "survival": "What outlasts the licence",
     "clauses": "Clauses",
@@ -108,6 +110,7 @@ _VOCABULARIES: dict[str, type[Labelled]] = {
     "excluded_sectors": Sector,
     "territories": TerritoryGroup,
     "excluded_territories": TerritoryGroup,
+    "on_withdrawal": OnWithdrawal,
     "payment_type": PaymentType,
     "quota_period": QuotaPeriod,
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from governance.canonical import canonical_json, plain, sha256_hex
 from governance.models import Corpus, Licence
-from governance.vocabulary import PaymentType
+from governance.vocabulary import OnWithdrawal, PaymentType
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Terms:
     duties: Sequence[Mapping[str, Any]] = ()
     notice_days: int = 0
     wind_down_days: int = 0
+    on_withdrawal: str = OnWithdrawal.ABORT
     governing_law: str = ""
     survival: str = ""
     clauses: Mapping[str, str] = field(default_factory=dict)

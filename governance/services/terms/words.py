@@ -17,7 +17,7 @@ from governance.services.terms.labels import (
     percent,
 )
 from governance.services.terms.value import Terms, of
-from governance.vocabulary import PaymentType, QuotaPeriod, Use
+from governance.vocabulary import OnWithdrawal, PaymentType, QuotaPeriod, Use
 
 
 @dataclass(frozen=True)
@@ -235,6 +235,12 @@ def _end(terms: Terms) -> Iterator[Sentence]:
         ("notice_days", "wind_down_days"),
         f"Termination takes {notice} notice{after}; the owner may withdraw at any time, at once.",
     )
+    if terms.on_withdrawal == OnWithdrawal.RECOMPUTE:
+        yield Sentence(
+            ("on_withdrawal",),
+            "An answer under way then goes on without the expert, and the words already handed "
+            "over stay; an order of an authority or a court ends it at once.",
+        )
     if terms.survival:
         yield Sentence(("survival",), f"Outlasts the licence: {_stopped(terms.survival)}")
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from governance.exchange.rights import ABSENT, normal
 from governance.vocabulary import (
     DutyAction,
+    OnWithdrawal,
     PaymentType,
     Purpose,
     QuotaPeriod,
@@ -74,6 +75,7 @@ _FIELDS = {
     "duties": st.lists(_DUTY, max_size=3),
     "notice_days": st.integers(0, 720),
     "wind_down_days": st.integers(0, 720),
+    "on_withdrawal": st.sampled_from([str(course) for course in OnWithdrawal]),
     "governing_law": _TEXT,
     "survival": _TEXT,
     "clauses": st.dictionaries(st.sampled_from(sorted(ABSENT)), _TEXT, max_size=3),

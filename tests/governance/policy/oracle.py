@@ -10,8 +10,9 @@ import re
 from datetime import datetime
 
 _IN_ORDER = (
-    "WITHDRAWN SUSPENDED NO_LICENCE PURPOSE CONSUMER JURISDICTION NOT_YET EXPIRED QUOTA RECIPIENT "
-    "AUDIT REVISION LEASE EPOCH_STALE LICENCE_UNREADABLE UNKNOWN_EXPERT EXCLUDED_BY_REQUEST"
+    "WITHDRAWN VOIDED SUSPENDED NO_LICENCE PURPOSE CONSUMER JURISDICTION NOT_YET EXPIRED QUOTA "
+    "RECIPIENT AUDIT REVISION LEASE EPOCH_STALE LICENCE_UNREADABLE UNKNOWN_EXPERT "
+    "EXCLUDED_BY_REQUEST"
 )
 ORDER = tuple(_IN_ORDER.split())
 
@@ -58,6 +59,16 @@ def covers(body, ask, at, exhausted=()):
         fitting.sort(key=lambda grant: instant(grant["starts_at"]), reverse=True)
         found[expert["name"]] = tuple(grant["licence"] for grant in fitting)
     return found
+
+
+def outlived(body, covered):
+    """Names whose loss an answer outlives: the grant of the licence charged for them says so."""
+    return {
+        grant["expert"]
+        for grant in body["grants"]
+        if grant["on_withdrawal"] == "recompute"
+        and covered.get(grant["expert"], ("",))[0] == grant["licence"]
+    }
 
 
 def reasons_for(expert, body, ask, at, exhausted):
@@ -159,7 +170,7 @@ def stop_reasons(stops, ask, at):
         begun = at >= instant(stop["starts_at"])
         over = stop["ends_at"] is not None and at >= instant(stop["ends_at"])
         if begun and not over and is_hit(stop, ask):
-            code = {"suspend": "SUSPENDED", "withdraw": "WITHDRAWN"}
+            code = {"suspend": "SUSPENDED", "withdraw": "WITHDRAWN", "invalidate": "VOIDED"}
             reasons.add(code.get(stop["instrument"], "EXPIRED"))
     return reasons
 

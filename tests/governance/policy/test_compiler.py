@@ -56,6 +56,7 @@ COLUMNS = {
     "ends_at": None,
     "max_extraction_rate": 0.01,
     "stops": [],
+    "on_withdrawal": "abort",
 }
 
 

@@ -26,6 +26,7 @@ from governance.policy.types import (
 from governance.vocabulary import (
     ExpertState,
     Instrument,
+    OnWithdrawal,
     Purpose,
     RecipientClass,
     Sector,
@@ -109,6 +110,7 @@ def test_with_no_build_everyone_gets_the_public_expert_alone():
         ({"stops": (Stop(Instrument.WITHDRAW, NOW),)}, Why.WITHDRAWN),
         ({"stops": (Stop(Instrument.TERMINATE, NOW),)}, Why.EXPIRED),
         ({"stops": (Stop(Instrument.REVOKE, NOW),)}, Why.EXPIRED),
+        ({"stops": (Stop(Instrument.INVALIDATE, NOW),)}, Why.VOIDED),
     ],
 )
 def test_each_dimension_of_a_licence_denies_with_its_own_reason(changes, why):
@@ -386,7 +388,7 @@ def test_the_licence_that_began_last_is_charged_first():
 
 
 def test_five_thousand_random_cases_are_covered_as_the_plain_evaluator_says():
-    covered = 0
+    covered = outlived = 0
     for seed in range(5_000):
         if seed % 10 == 0:
             snapshot = worlds.a_snapshot(seed)
@@ -398,8 +400,22 @@ def test_five_thousand_random_cases_are_covered_as_the_plain_evaluator_says():
         )
         found = covering(snapshot, ask, at, exhausted=exhausted)
         assert found == oracle.covers(body, ask, at, exhausted), seed
+        decision = decide(snapshot, ask, at, exhausted=exhausted)
+        assert set(decision.recompute_without) == oracle.outlived(body, found), seed
+        outlived += len(decision.recompute_without)
         covered += len(found)
     assert covered > 300
+    assert 100 < outlived < covered
+
+
+def test_an_answer_outlives_an_expert_where_the_licence_charged_says_so_and_nobody_insists():
+    lasting = a_grant(licence="L-2", starts_at=after(-1), on_withdrawal=OnWithdrawal.RECOMPUTE)
+    both = policy(a_grant(licence="L-1"), lasting)
+    assert decide(both, DARA, NOW).recompute_without == ("alder",)
+    spent = decide(both, DARA, NOW, exhausted=frozenset({"L-2"}))
+    assert spent.recompute_without == ()
+    insisting = dataclasses.replace(DARA, require=frozenset({"alder"}))
+    assert decide(both, insisting, NOW).recompute_without == ()
 
 
 def disagreements(first: int, count: int, judge=decide) -> list[int]:

@@ -17,7 +17,7 @@ from governance.policy import terms
 from governance.policy.compiler import compile_snapshot
 from governance.policy.decide import decide
 from governance.policy.types import Grant, Snapshot
-from governance.vocabulary import Purpose, RecipientClass, Sector, Use
+from governance.vocabulary import OnWithdrawal, Purpose, RecipientClass, Sector, Use
 from tests.governance.policy import worlds
 from tests.governance.policy.test_decide import a_grant, allowed_by
 
@@ -78,6 +78,7 @@ WIDER = {
     "max_extraction_rate": lambda found: 1.0,
     "revision": lambda found: None,
     "stops": lambda found: found[1:],
+    "on_withdrawal": lambda found: OnWithdrawal.RECOMPUTE,
 }
 
 

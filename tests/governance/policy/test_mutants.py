@@ -59,7 +59,7 @@ def dimensions_lent_between_licences(monkeypatch):
             for layer, failures in by_layer:
                 failing &= failures[number][1] | ~layer.present
             pooled_reasons.append((by_layer[0][1][number][0], failing))
-        return pooled_reasons
+        return pooled_reasons, 0
 
     monkeypatch.setattr(module, "_from_licences", pooled)
 

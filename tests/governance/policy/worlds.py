@@ -21,6 +21,7 @@ from governance.policy.types import (
 from governance.vocabulary import (
     ExpertState,
     Instrument,
+    OnWithdrawal,
     Purpose,
     RecipientClass,
     Sector,
@@ -98,6 +99,7 @@ def a_grant(choose: Chooser, expert: str, number: int) -> Grant:
         max_extraction_rate=choose.one([0.0, 0.01, 0.05, 1.0]),
         revision=choose.one(DIGESTS) if choose.maybe(0.1) else None,
         stops=tuple(a_stop(choose) for _ in range(choose.one([0, 0, 0, 1, 2]))),
+        on_withdrawal=choose.one(list(OnWithdrawal)),
     )
 
 

@@ -84,6 +84,7 @@ WRONG = [
     ({"duties": ["inform"]}, "duties"),
     ({"notice_days": -1}, "notice_days"),
     ({"wind_down_days": 4000}, "wind_down_days"),
+    ({"on_withdrawal": "continue"}, "on_withdrawal"),
     ({"governing_law": "x" * 101}, "governing_law"),
     ({"contract_digest": digest_of("never stored")}, "contract_digest"),
     ({"contract_digest": "abc"}, "contract_digest"),
@@ -154,6 +155,7 @@ def full() -> Terms:
         duties=[duty(), duty(action="delete", within_days=0, about="samples")],
         notice_days=14,
         wind_down_days=30,
+        on_withdrawal="recompute",
         governing_law="Netherlands",
         survival="Payment for past use",
         clauses={"uses": "2.1", "purposes": "2.2"},
@@ -181,7 +183,9 @@ def test_full_terms_hold_and_read_as_one_text():
         "for, and at least 100.00 EUR a calendar month. Answers name the source: “Alder Press”. We "
         "must inform the owner about audits within 30 days and delete samples at once. Termination "
         "takes 14 days' notice and 30 days of wind-down; the owner may withdraw at any time, at "
-        "once. Outlasts the licence: Payment for past use. Governing law: Netherlands. Bound to "
+        "once. An answer under way then goes on without the expert, and the words already handed "
+        "over stay; an order of an authority or a court ends it at once. Outlasts the licence: "
+        "Payment for past use. Governing law: Netherlands. Bound to "
         f"the signed file with the digest {agreed.contract_digest[:12]}…; 2 terms cite a clause of "
         "it. Note: Agreed in Utrecht."
     )
@@ -242,6 +246,7 @@ def changed(agreed: Terms) -> dict:
         "duties": [duty(within_days=31)],
         "notice_days": 15,
         "wind_down_days": 0,
+        "on_withdrawal": "abort",
         "governing_law": "",
         "survival": "",
         "clauses": {"uses": "2.1"},

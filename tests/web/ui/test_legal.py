@@ -92,11 +92,12 @@ def test_a_corpus_is_described_and_its_twin_refused_at_the_name(by):
 
 
 def test_a_licence_is_requested_and_waits(by):
-    answer = by("cato").post("/legal/licences/new/", TERMS)
+    answer = by("cato").post("/legal/licences/new/", {**TERMS, "on_withdrawal": "recompute"})
     assert answer.url == "/legal/licences/plays-texts-v2/"
     licence = Licence.objects.get(reference="plays-texts-v2")
     assert licence.state == LicenceState.REQUESTED
     assert (licence.consumers, licence.territories) == (None, None)
+    assert licence.on_withdrawal == "recompute"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from governance.vocabulary import (
     DutyAction,
     Instrument,
     LicenceState,
+    OnWithdrawal,
     PaymentType,
     Purpose,
     QuotaPeriod,
@@ -157,6 +158,12 @@ class LicenceForm(forms.Form):
     wind_down_days = _number(
         "Wind-down (days)", "After the notice.", min_value=0, max_value=3650, initial=0
     )
+    on_withdrawal = forms.ChoiceField(
+        label="An answer under way when the expert is withdrawn",
+        choices=OnWithdrawal.choices(), initial=OnWithdrawal.ABORT, required=False,
+        help_text="If it goes on, it is computed again without the expert; the words already "
+        "handed over stay. An order of an authority or a court always ends it.",
+    )  # fmt: skip
     max_tokens = _number("Most tokens", "Empty: no limit.", min_value=1)
     max_answers = _number("Most answers", "Empty: no limit.", min_value=1)
     quota_period = forms.ChoiceField(
@@ -262,6 +269,7 @@ class LicenceForm(forms.Form):
             duties=self._duties(),
             notice_days=given["notice_days"] or 0,
             wind_down_days=given["wind_down_days"] or 0,
+            on_withdrawal=given["on_withdrawal"] or OnWithdrawal.ABORT,
             governing_law=given["governing_law"],
             survival=given["survival"],
             clauses={name: given[f"clause_{name}"] for name in _CITED if given[f"clause_{name}"]},
