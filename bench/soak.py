@@ -5,8 +5,9 @@
 A runner process of the product with the real engine and a small random model answers `STREAMS`
 clients under a real lease. All the while one expert after another is withdrawn, and when few are
 left, fresh ones are granted and promoted. Every ten seconds its resident memory is noted. Memory
-must not grow, no answer may end in an error, and of an expert withdrawn no token may arrive later
-than `READ_LATE_S` after the withdrawal was effective. Clients pause, so that it runs beside others.
+must not grow, no answer may end otherwise than well unless its expert was withdrawn, and then not
+in an error either, and of an expert withdrawn no token may arrive later than `READ_LATE_S` after
+the withdrawal was effective. Clients pause, so that it runs beside others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 
@@ -35,7 +37,16 @@ from bench.withdrawal_stage import READ_LATE_S, Stage, wait_for
 from modelops.artefacts import bundle
 from modelops.artefacts.manifest import shared_digests
 from modelops.artefacts.tensors import expert_tensor_specs
-from modelops.contract import Delta, Done, ExpertRef, FinishReason, Sampling, from_wire, to_wire
+from modelops.contract import (
+    Delta,
+    Done,
+    ExpertRef,
+    FinishReason,
+    GenerationOrder,
+    Sampling,
+    from_wire,
+    to_wire,
+)
 from modelops.model import flexolmo
 
 STREAMS, EXPERTS, LEASE_S = 4, 4, 10.0
@@ -62,6 +73,14 @@ class LivingStage(Stage):
             ExpertRevision.objects.filter(digest=invented.digest).update(digest=digest)
             self.refs[name] = ExpertRef(name, digest)
 
+    def order(self, name: str) -> GenerationOrder:
+        """An order of one expert, on the anchor there is."""
+        return replace(
+            super().order(name),
+            anchor_digest=self.world.anchor_digest,
+            prompt="Whoever lends a text may take it back",
+        )
+
     def _put(self) -> str:
         self._seed += 1
         chance = torch.Generator().manual_seed(self._seed)
@@ -82,6 +101,7 @@ class Found:
     """What the clients saw; each list is appended to by many threads and read at the end."""
 
     ends: Counter[str] = field(default_factory=Counter)
+    withdrawn: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
     tokens_at: dict[str, list[float]] = field(default_factory=dict)
     effective_at: dict[str, float] = field(default_factory=dict)
@@ -100,21 +120,16 @@ class Found:
 
 
 def keep_asking(
-    url: str, stage: LivingStage, live: set[str], found: Found, stop: threading.Event
+    url: str, live: dict[str, GenerationOrder], found: Found, stop: threading.Event
 ) -> None:
     """One client: answer after answer of whichever expert is there."""
     chance = random.Random(threading.get_ident())
     while not stop.wait(PAUSE_S):
-        names = sorted(live)
-        if not names:
+        if not (orders := list(live.items())):
             continue
-        name = chance.choice(names)
-        order = replace(
-            stage.order(name),
-            anchor_digest=stage.world.anchor_digest,
-            prompt="Whoever lends a text may take it back",
-            sampling=Sampling(max_tokens=150, seed=chance.randrange(2**40)),
-        )
+        name, order = chance.choice(orders)
+        sampling = Sampling(max_tokens=150, seed=chance.randrange(2**40))
+        order = replace(order, order_id=str(uuid4()), decision_id=str(uuid4()), sampling=sampling)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
                 line.settimeout(60)
@@ -129,10 +144,14 @@ def keep_asking(
         except OSError as error:
             found.errors.append(str(error))
             continue
-        is_well = isinstance(message, Done) and message.finish_reason in WELL
-        end = message.finish_reason.value if isinstance(message, Done) else message.reason.value
+        if isinstance(message, Done):
+            end = message.finish_reason.value
+            is_cut = end == FinishReason.CONTENT_FILTER and name in found.withdrawn
+            is_well = message.finish_reason in WELL or is_cut
+        else:  # not begun: asked too late, or too early
+            end, is_well = message.reason.value, name not in live
         found.ends[end] += 1
-        if not is_well and name in live:
+        if not is_well:
             found.errors.append(f"{name}: {message}")
 
 
@@ -142,9 +161,9 @@ def soak(
     """Grants and withdrawals for so long; what the clients found, and the memory in MB."""
     from worker.tasks import enforcement
 
-    found, live, stop = Found(), set[str](), threading.Event()
+    found, live, stop = Found(), dict[str, GenerationOrder](), threading.Event()
     clients = [
-        threading.Thread(target=keep_asking, args=(url, stage, live, found, stop), daemon=True)
+        threading.Thread(target=keep_asking, args=(url, live, found, stop), daemon=True)
         for _ in range(STREAMS)
     ]
     memory_mb: list[float] = []
@@ -156,10 +175,11 @@ def soak(
             live.clear()
             names = stage.promote()
             wait_for(url, names[-1])
-            live.update(names)
+            live.update({name: stage.order(name) for name in names})
         time.sleep(WITHDRAW_EVERY_S)
         name = min(live)
-        live.discard(name)
+        del live[name]
+        found.withdrawn.add(name)
         withdrawal = stage.withdraw(name)
         enforcement.settle(withdrawal, lambda: None)
         withdrawal.refresh_from_db()

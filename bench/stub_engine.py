@@ -76,15 +76,22 @@ class StubEngine:
             for stream in list(self.streams.values()):
                 self._end(stream, FinishReason.ERROR, EndCause.ENGINE_FAULT)
 
+    def retire(self) -> bool:
+        with self._lock:
+            if self.streams:
+                return False
+            self.close()
+            return True
+
     def load(self, ref: ExpertRef) -> None:
         with self._lock:
             self.experts.add(ref)
 
     def unload(self, name: str, digest: str = "") -> int:
         with self._lock:
-            self.experts = {
-                ref for ref in self.experts if ref.name != name or digest not in ("", ref.digest)
-            }
+            gone = {r for r in self.experts if r.name == name and digest in ("", r.digest)}
+            if not any(gone & {*stream.order.allowed} for stream in self.streams.values()):
+                self.experts -= gone
         return 0
 
     def loaded(self) -> frozenset[ExpertRef]:

@@ -179,7 +179,7 @@ def _unload_once(
     ack = engine.withdraw(gone.name, 2)
     taken_ms = (time.perf_counter() - began_s) * 1e3
     for ref in refs:
-        engine.unload(ref.name)  # ends what still runs, before the next round
+        engine.withdraw(ref.name, 2)  # ends what still runs, before the next round
     return taken_ms, len(ack.streams_ended)
 
 

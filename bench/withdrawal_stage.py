@@ -61,26 +61,28 @@ class Stage:
         from django.utils import timezone
 
         from governance.models import Build
-        from governance.services import snapshots
+        from governance.services import locks, snapshots
         from governance.vocabulary import BuildState
 
         at = timezone.now()
         first = self._builds * self._size
         self._builds += 1
         self._license(first, at)
-        Build.objects.filter(state=BuildState.PROMOTED).update(state=BuildState.RETIRED)
-        # Each withdrawal plans a build of its own, so the numbers in use are not ours to know.
-        number = Build.objects.order_by("-number").values_list("number", flat=True).first() or 0
-        build = Build.objects.create(
-            number=number + 1,
-            digest=f"{self._builds:064x}",
-            anchor=self._anchor,
-            experts=[{"name": ref.name, "digest": ref.digest} for ref in self.refs.values()],
-            top_k=4,
-            state=BuildState.PROMOTED,
-            proof={"bench": True},
-        )
-        snapshots.publish(reason="bench", build=build, at=at)
+        with locks.policy_act():
+            Build.objects.filter(state=BuildState.PROMOTED).update(state=BuildState.RETIRED)
+            # Each withdrawal plans a build of its own, so the numbers in use are not ours to know.
+            newest = Build.objects.order_by("-number").values_list("number", flat=True).first()
+            build = Build.objects.create(
+                number=(newest or 0) + 1,
+                digest=f"{self._builds:064x}",
+                anchor=self._anchor,
+                experts=[{"name": ref.name, "digest": ref.digest} for ref in self.refs.values()],
+                top_k=4,
+                state=BuildState.PROMOTED,
+                proof={"bench": True},
+                promoted_at=at,
+            )
+            snapshots.publish(reason="bench", build=build, at=at)
         return list(self.refs)
 
     def _license(self, first: int, at: datetime) -> None:

@@ -26,8 +26,11 @@ def compile_snapshot(
     build: BuildRef | None,
     standings: Iterable[Standing | Gap],
     grants: Iterable[Grant | Gap],
+    former: Iterable[Snapshot] = (),
 ) -> Snapshot:
     """The policy of `policy_epoch` over the experts of `build` (None: nothing promoted yet).
+
+    `former` was compiled for the same epoch over builds whose answers may run out.
 
     Every approved licence version that has not been superseded belongs in `grants`, also one that
     has ended, so that a denial can say so. Order does not matter. What cannot be read, a second
@@ -60,6 +63,7 @@ def compile_snapshot(
         standings=tuple(kept_standings[name] for name in sorted(kept_standings)),
         grants=kept_grants,
         gaps=tuple(sorted(standing_gaps | grant_gaps | missing)),
+        former=tuple(former),
     )
 
 

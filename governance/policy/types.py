@@ -56,7 +56,8 @@ class Snapshot:
     """The compiled policy of one policy epoch.
 
     `experts` are the licensed experts of the build, in build order; the public expert is never
-    among them. Two snapshots are equal when their bodies are.
+    among them. `former` is this epoch's policy over builds served shortly before: for answers
+    begun on them alone, nothing new begins there. Two snapshots are equal when their bodies are.
     """
 
     policy_epoch: int
@@ -67,6 +68,7 @@ class Snapshot:
     standings: tuple[Standing, ...]
     grants: tuple[Grant, ...]
     gaps: tuple[Gap, ...]
+    former: tuple[Snapshot, ...] = ()
     digest: str = field(init=False, compare=False)
     masks: Masks = field(init=False, compare=False, repr=False)
 
@@ -82,8 +84,13 @@ class Snapshot:
         live = self.masks.live
         return tuple(ref for ref in self.experts if live & self.masks.bits[ref.name])
 
+    def over(self, build_digest: str) -> Snapshot:
+        """What this epoch says of an answer begun on that build, for as long as it may run out."""
+        return next((one for one in self.former if one.build_digest == build_digest), self)
+
     def to_body(self) -> dict[str, Any]:
         """The JSON-able body; `from_body` gives an equal snapshot back."""
+        former = [one.to_body() for one in self.former]
         return {
             "version": BODY_VERSION,
             "policy_epoch": self.policy_epoch,
@@ -94,6 +101,7 @@ class Snapshot:
             "standings": [standing.to_body() for standing in self.standings],
             "grants": [grant.to_body() for grant in self.grants],
             "gaps": [gap.to_body() for gap in self.gaps],
+            **({"former": former} if former else {}),
         }
 
     @classmethod
@@ -118,6 +126,7 @@ class Snapshot:
                 standings=tuple(one for one in standings if isinstance(one, Standing)),
                 grants=tuple(one for one in grants if isinstance(one, Grant)),
                 gaps=tuple(sorted(gaps)),
+                former=tuple(cls.from_body(one) for one in body.get("former", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidTerms(

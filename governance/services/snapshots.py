@@ -7,7 +7,7 @@ a policy epoch exists exactly when its cause is committed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Prefetch, Q
@@ -40,13 +40,19 @@ from governance.services.approvals import subjects
 from governance.vocabulary import (
     BuildState,
     EventTag,
+    ExpertState,
     FollowUpKind,
     FollowUpState,
     RevisionState,
     Verdict,
 )
 
+RUNS_OUT = timedelta(minutes=15)
+"""How long after a build was replaced policy still speaks of it, for the answers begun on it."""
+
+MOST_FORMER = 3
 _APPROVED = (RevisionState.ACTIVATED, RevisionState.SUPERSEDED)
+_ENDED = (ExpertState.WITHDRAWN, ExpertState.ERASED)
 
 
 def publish(
@@ -65,11 +71,11 @@ def publish(
             Build.objects.select_related("anchor").filter(state=BuildState.PROMOTED).first()
         )
         newest = PolicySnapshot.objects.order_by("-policy_epoch").first()
-        compiled = compile_snapshot(
-            max(newest.policy_epoch if newest else 0, past) + 1,
-            build_ref(build) if build else None,
-            standings(build) if build else [],
-            grants(build, at) if build else [],
+        policy_epoch = max(newest.policy_epoch if newest else 0, past) + 1
+        compiled = (
+            _compiled(policy_epoch, build, at, _former(policy_epoch, build, at))
+            if build
+            else compile_snapshot(policy_epoch, None, [], [])
         )
         published = PolicySnapshot.objects.create(
             policy_epoch=compiled.policy_epoch,
@@ -83,6 +89,34 @@ def publish(
         _tell_of_gaps(compiled.gaps, compiled.policy_epoch, at)
         locks.wake(locks.Channel.POLICY, str(compiled.policy_epoch))
     return published
+
+
+def _compiled(
+    policy_epoch: int, build: Build, at: datetime, former: Iterable[Snapshot] = ()
+) -> Snapshot:
+    return compile_snapshot(
+        policy_epoch, build_ref(build), standings(build), grants(build, at), former
+    )
+
+
+def _former(policy_epoch: int, served: Build, at: datetime) -> Iterator[Snapshot]:
+    """Policy over the builds served until shortly before, where answers begun on them need it.
+
+    They do where such a build has an expert that was not withdrawn and that `served` lacks, or has
+    in another revision.
+    """
+    replaced_at, since = served.promoted_at, at - RUNS_OUT
+    if replaced_at is None or replaced_at <= since:
+        return  # as it mostly is; then this costs no query
+    kept = {(row["name"], row["digest"]) for row in served.experts}
+    earlier = Build.objects.filter(promoted_at__isnull=False, number__lt=served.number)
+    for build in earlier.select_related("anchor").order_by("-number")[:MOST_FORMER]:
+        if replaced_at is None or replaced_at <= since:
+            return
+        left = [row["name"] for row in build.experts if (row["name"], row["digest"]) not in kept]
+        if left and Expert.objects.filter(name__in=left).exclude(state__in=_ENDED).exists():
+            yield _compiled(policy_epoch, build, at)
+        replaced_at = build.promoted_at
 
 
 def current() -> Snapshot | None:

@@ -113,6 +113,15 @@ class Engine:
             self._settle()
             self._backend.close()
 
+    def retire(self) -> bool:
+        """Close, unless a stream is open; says whether it did."""
+        with self._lock:
+            if self._open:
+                return False
+            self._closing = True
+        self.close()
+        return True
+
     def load(self, ref: ExpertRef) -> None:
         """Bring an expert into memory and into the router; it serves from the next step on.
 
@@ -126,16 +135,9 @@ class Engine:
     def unload(self, name: str, digest: str = "") -> int:
         """Drop expert `name` (one revision, if `digest` is given); returns the bytes freed.
 
-        Streams that may use it end as faults: withdraw experts, and unload what nobody uses.
+        While a stream may use it nothing is dropped: what must go at once is withdrawn.
         """
-        loss = Loss(
-            EndCause.ENGINE_FAULT,
-            RefusalReason.EXPERT_UNAVAILABLE,
-            f"expert {name} was unloaded; ask again to be served without it",
-            name,
-            FinishReason.ERROR,
-        )
-        return self._remove(name, digest, loss)[1]
+        return self._between_steps(lambda: self._detach_unused(name, digest))
 
     def loaded(self) -> frozenset[ExpertRef]:
         """The licensed experts in memory."""
@@ -143,13 +145,16 @@ class Engine:
 
     def submit(self, order: GenerationOrder, deliver: Deliver) -> None:
         """Take in an order. `deliver` gets its Deltas and exactly one Done or Refused, from the
-        loop thread and under the engine's lock: it must be cheap and must not wait."""
+        loop thread (from this one where the engine is closed) and under the engine's lock: it must
+        be cheap and must not wait."""
         found = self._intake.examine(order, deliver)
         with self._lock:
             if isinstance(found, Sequence):
                 found = self._why_no_place(found) or found
             if isinstance(found, Refused):
                 self._outbox.append((deliver, found))
+                if self._closing:
+                    self._post()  # no loop may be left to do it
             else:
                 self._open[order.order_id] = found
                 self._backend.add(found)
@@ -178,7 +183,13 @@ class Engine:
             lost=frozenset({name}),
         )
         was_loaded, begun_s = any(ref.name == name for ref in self.loaded()), time.monotonic()
-        hit, freed = self._remove(name, "", loss)
+        with self._lock:
+            hit = [s for s in self._backend if s.may_use(name)]
+            for sequence in hit:
+                self._lose(sequence, loss)
+            # Whoever is hit or not, the running step is given up: the weights must go now.
+            self._interrupted = True
+        freed = self._between_steps(lambda: self._backend.detach(name, ""))
         return WithdrawalAck(
             name,
             policy_epoch,
@@ -384,15 +395,9 @@ class Engine:
             return Refused(order_id, RefusalReason.OVERLOADED, detail, retry=True)
         return None
 
-    def _remove(self, name: str, digest: str, loss: Loss) -> tuple[list[Sequence], int]:
-        """Take an expert from whoever may use it and drop it; (who was hit, bytes freed)."""
-        with self._lock:
-            hit = [s for s in self._backend if s.may_use(name, digest)]
-            for sequence in hit:
-                self._lose(sequence, loss)
-            # Whoever is hit or not, the running step is given up: the weights must go now.
-            self._interrupted = True
-        return hit, self._between_steps(lambda: self._backend.detach(name, digest))
+    def _detach_unused(self, name: str, digest: str) -> int:
+        is_used = any(sequence.may_use(name, digest) for sequence in self._open.values())
+        return 0 if is_used else self._backend.detach(name, digest)
 
     def _between_steps(self, errand: Callable[[], T]) -> T:
         """Run `errand` in the loop thread before its next step, and return what it returns."""

@@ -93,7 +93,7 @@ class Passage:
     def _lost_expert(self, at: datetime) -> str:
         newest = self.feed.newest()
         assert newest is not None
-        decision = decide(newest, self.ask, at)
+        decision = decide(newest.over(self.admitted.order.build_digest), self.ask, at)
         still = (
             set()
             if isinstance(decision, Denied)

@@ -47,8 +47,9 @@ class Fleet:
     def bring_to(self, wanted: Iterable[WantedBuild]) -> list[WantedBuild]:
         """Load what `wanted` asks for, drop the rest, and say which builds are now whole.
 
-        An expert that cannot be loaded is noted in `faults` and tried again at the next call; the
-        others still serve.
+        What answers under way use stays, and is dropped by the first call after their ends; what
+        must go at once is withdrawn. An expert that cannot be loaded is noted in `faults` and
+        tried again at the next call; the others still serve.
         """
         wanted = list(wanted)
         by_anchor: dict[str, set[ExpertRef]] = {}
@@ -58,7 +59,9 @@ class Fleet:
         for anchor_digest, experts in by_anchor.items():
             self._bring_engine(anchor_digest, experts)
         for anchor_digest in set(self._engines) - set(by_anchor):
-            self._engines.pop(anchor_digest).close()
+            self._bring_engine(anchor_digest, set())
+            if self._engines[anchor_digest].retire():
+                del self._engines[anchor_digest]
         return [build for build in wanted if self._is_whole(build)]
 
     def _bring_engine(self, anchor_digest: str, experts: set[ExpertRef]) -> None:

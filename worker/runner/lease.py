@@ -148,7 +148,8 @@ class LeaseHolder:
         """D2: which licensed experts of the order the warrant's own policy still allows it."""
         if not isinstance(warrant, HeldWarrant):
             return frozenset()
-        decision = decide(warrant.snapshot, ask_of(order.ask), self._now())
+        policy = warrant.snapshot.over(order.build_digest)
+        decision = decide(policy, ask_of(order.ask), self._now())
         if not isinstance(decision, Permitted):
             return frozenset()
         allowed = {ExpertRef(ref.name, ref.digest) for ref in decision.allowed}
@@ -286,8 +287,9 @@ class LeaseHolder:
 
 
 def live_experts(snapshot: Snapshot) -> frozenset[ExpertRef]:
-    """The licensed experts this policy lets anyone use at all."""
-    return frozenset(ExpertRef(ref.name, ref.digest) for ref in snapshot.live)
+    """The licensed experts this policy lets anyone use at all, or go on to use."""
+    policies = (snapshot, *snapshot.former)
+    return frozenset(ExpertRef(ref.name, ref.digest) for one in policies for ref in one.live)
 
 
 def vanished_experts(before: Snapshot, after: Snapshot) -> frozenset[ExpertRef]:

@@ -141,8 +141,11 @@ class Runner:
         # Read before the builds: the report then holds for at least this policy epoch.
         warrant = self.holder.warrant()
         with kept_connection():
-            wanted = wanted_builds()
+            gone = withdrawn_names()
+            wanted = wanted_builds(gone)
         self._whole = tuple(self.fleet.bring_to(wanted))
+        if gone & {ref.name for ref in self.fleet.loaded()}:
+            self.holder.ring()  # the wake-up was lost: what withdraws it waits for the clock
         return {
             "policy_epoch": warrant.policy_epoch if warrant is not None else 0,
             "builds": [build.build_id for build in self._whole],
@@ -181,9 +184,13 @@ def _closing(work: Callable[[], None]) -> None:
         connection.close()
 
 
-def wanted_builds() -> list[WantedBuild]:
-    """The builds a runner should hold, newest first, without what was withdrawn from them."""
-    gone = set(Expert.objects.filter(state__in=_WITHDRAWN).values_list("name", flat=True))
+def withdrawn_names() -> frozenset[str]:
+    """The experts that no runner may hold."""
+    return frozenset(Expert.objects.filter(state__in=_WITHDRAWN).values_list("name", flat=True))
+
+
+def wanted_builds(gone: frozenset[str]) -> list[WantedBuild]:
+    """The builds a runner should hold, newest first, without the experts `gone` from them."""
     return [
         WantedBuild(
             build_id=str(build.pk),

@@ -109,6 +109,43 @@ def test_promoting_retires_the_former_and_names_the_build_in_policy(cast):
     assert snapshots.read(published.policy_epoch) == current
 
 
+def test_policy_speaks_of_a_former_build_where_answers_begun_on_it_may_need_it(cast):
+    """Not where the served one has all its experts, nor once answers have had their time."""
+    first, second = ready(cast, "code", "languages")
+    story.promote(cast, first)
+    story.promote(cast, second)
+    assert snapshots.current().former == ()
+    experts.register_anchor(
+        digest_of("newer"), title="Newer", parameter_count=1, by=cast.edda, at=cast.later()
+    )
+    story.promote(cast, plan(cast))
+    current = snapshots.current()
+    assert current.experts == ()
+    for build, live in ((second, ["code", "languages"]), (first, ["code"])):
+        former = current.over(digest_of(f"build {build.number}"))
+        assert former.policy_epoch == current.policy_epoch
+        assert [ref.name for ref in former.live] == live
+    assert current.over(digest_of("another")) is current
+    for gone, left in (("code", ["languages"]), ("languages", [])):
+        story.withdraw(cast, gone)
+        former = snapshots.current().former
+        assert [ref.name for one in former for ref in one.live] == left
+    assert not former
+
+
+def test_after_a_while_policy_no_longer_speaks_of_a_former_build(cast):
+    (build,) = ready(cast, "code")
+    story.promote(cast, build)
+    experts.register_anchor(
+        digest_of("newer"), title="Newer", parameter_count=1, by=cast.edda, at=cast.later()
+    )
+    story.promote(cast, plan(cast))
+    replaced_at = Build.objects.get(state=BuildState.PROMOTED).promoted_at
+    for wait, count in ((snapshots.RUNS_OUT / 2, 1), (snapshots.RUNS_OUT, 0)):
+        snapshots.publish(reason="tests", at=replaced_at + wait)
+        assert len(snapshots.current().former) == count
+
+
 def test_a_build_overtaken_by_a_newer_one_is_never_served(cast):
     first, second = ready(cast, "code", "languages")
     story.assemble(cast, first)

@@ -236,9 +236,9 @@ def test_a_fault_is_no_reason_to_go_on_without_an_expert(tiny):
     rig = make_rig(tiny)
     order = rig.ask((BIRCH,), sampling=LONG, on_withdrawal=OnWithdrawal.RECOMPUTE)
     rig.run(steps=4)
-    rig.engine.unload(BIRCH)
+    rig.authority.has_lease = False
     rig.run()
-    assert rig.last(order).cause is EndCause.ENGINE_FAULT
+    assert rig.last(order).cause is EndCause.LEASE_LOST
 
 
 def withdrawn_in_a_delivery(rig):
@@ -306,15 +306,28 @@ def test_a_load_between_steps_leaves_running_streams_as_they_were(tiny):
     )
 
 
-def test_unloading_what_a_stream_uses_ends_it_as_a_fault(tiny):
+@pytest.mark.parametrize("steps", [0, 3], ids=["waiting", "running"])
+def test_what_a_stream_may_use_is_unloaded_only_after_its_end(tiny, steps):
     rig = make_rig(tiny)
     order = rig.ask((BIRCH,))
-    rig.run(steps=3)
-    assert rig.engine.unload(BIRCH) > 0
-    rig.run()
-    done = rig.last(order)
-    assert (done.finish_reason, done.cause) == (FinishReason.ERROR, EndCause.ENGINE_FAULT)
+    rig.run(steps=steps)
     assert rig.engine.unload(BIRCH) == 0
+    assert rig.engine.unload(NEWS) > 0
+    rig.run()
+    assert rig.last(order).cause is EndCause.NONE
+    assert rig.engine.unload(BIRCH) > 0
+    assert rig.engine.unload(BIRCH) == 0
+
+
+def test_an_engine_retires_once_nobody_is_answered_and_refuses_from_then_on(tiny):
+    rig = make_rig(tiny)
+    order = rig.ask((BIRCH,))
+    assert not rig.engine.retire()
+    rig.run()
+    assert rig.last(order).cause is EndCause.NONE
+    assert rig.engine.retire()
+    refused = rig.last(rig.ask(()))
+    assert (refused.reason, refused.retry) == (RefusalReason.OVERLOADED, True)
 
 
 def test_an_order_for_another_revision_is_unavailable(tiny):

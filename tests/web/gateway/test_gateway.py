@@ -9,9 +9,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from governance.models import ApiKey, DecisionRecord, Ending, Expert, Licence
+from governance.models import ApiKey, Build, DecisionRecord, Ending, Expert, Licence
 from governance.services import consumers, snapshots
-from governance.vocabulary import ExpertState, Instrument
+from governance.vocabulary import BuildState, ExpertState, Instrument
 from modelops.contract import (
     Delta,
     Done,
@@ -21,6 +21,9 @@ from modelops.contract import (
     Refused,
     Tally,
 )
+from tests import factories
+from tests.worker.installation import wait_until
+from web.gateway import views
 
 ASK = {"model": "reclaim", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -223,6 +226,24 @@ def test_the_gateway_cuts_a_stream_when_policy_moves_on_under_a_slow_runner(dara
     text = "".join(c.choices[0].delta.content or "" for c in chunks)
     assert text == "before "
     assert chunks[-1].choices[0].finish_reason == "content_filter"
+
+
+def test_an_answer_begun_on_a_build_that_was_replaced_since_is_not_cut(dara, runner, served):
+    def script(order):
+        yield Delta(order.order_id, "before ")
+        at = timezone.now()
+        Build.objects.filter(pk=served.build.pk).update(state=BuildState.RETIRED, promoted_at=at)
+        later = factories.build(anchor=served.build.anchor, promoted_at=at)
+        epoch = snapshots.publish(reason="replaced", build=later, at=at).policy_epoch
+        connection.close()
+        wait_until(lambda: views.feed.newest().policy_epoch == epoch, 10)
+        yield Delta(order.order_id, "after")
+        yield Done(order.order_id, FinishReason.STOP, Tally(1, 2), order.policy_epoch)
+
+    runner.script = script
+    chunks = list(dara.chat.completions.create(**ASK, stream=True))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks)
+    assert (text, chunks[-1].choices[0].finish_reason) == ("before after", "stop")
 
 
 def test_hanging_up_reaches_the_runner(dara, runner):

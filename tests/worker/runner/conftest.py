@@ -16,11 +16,18 @@ from worker.runner.service import Runner
 class Running:
     """A runner in a thread of its own; `lease_s` short, so that expiry can be waited for."""
 
-    def __init__(self, place, *, lease_s=1.0, token_s=0.002, name="runner-1", grace_s=0.2):
+    def __init__(
+        self, place, *, lease_s=1.0, token_s=0.002, name="runner-1", grace_s=0.2, listens=True
+    ):
         self.url = f"unix://{place / (name + '.sock')}"
         self.engines = []
         self.runner = Runner(
-            name, self.url, lease_s=lease_s, make_engine=self._make, grace_s=grace_s
+            name,
+            self.url,
+            lease_s=lease_s,
+            make_engine=self._make,
+            grace_s=grace_s,
+            listens=listens,
         )
         self._token_s = token_s
         self.ended_well = None
