@@ -12,11 +12,9 @@ gets once and no later loading ever gets again.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -28,7 +26,8 @@ from modelops.artefacts.store import Store
 from modelops.contract import PUBLIC, ExpertRef
 from modelops.engine.linear import Layout, steady_linear
 from modelops.engine.pool import Pool
-from modelops.errors import AnchorMismatch, EngineError, ManifestMismatch, StaleGeneration
+from modelops.engine.weights import load_verified, read_expert
+from modelops.errors import EngineError, StaleGeneration
 
 LANES = 16
 """Width of the router, used or not: a constant width keeps each expert's logit bit for bit the
@@ -112,31 +111,8 @@ class ExpertBank:
         self._arrange()
 
     def prepare(self, ref: ExpertRef) -> Resident:
-        """Read an expert's file, check it against its digests, and lay it out in memory.
-
-        Raises:
-            MissingArtefact: the store lacks the expert.
-            AnchorMismatch: it was trained beside another anchor.
-            ManifestMismatch: its file is not the one the manifest binds, or holds other tensors.
-        """
-        manifest = self._store.expert(ref.digest)
-        if manifest.anchor_digest != self._anchor_digest:
-            raise AnchorMismatch(
-                f"expected expert {ref.name!r} beside anchor {self._anchor_digest}, found "
-                f"{manifest.anchor_digest}; train it again beside this anchor"
-            )
-        tensors = load_verified(self._store, manifest.weights_digest)
-        wanted = names.expert_tensor_specs(self._config)
-        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if found != wanted:
-            odd = sorted(set(found.items()) ^ set(wanted.items()))[:2]
-            raise ManifestMismatch(
-                f"expected the tensors of one expert of this anchor in {ref.name!r}, found a "
-                f"difference at {odd}; examine the bundle and put it again"
-            )
-        layers = range(self._config.num_hidden_layers)
-        rows = [tensors[names.router_row(layer)] for layer in layers]
-        parts = [{p: tensors[names.expert_part(layer, p)] for p in names.PARTS} for layer in layers]
+        """Read an expert and lay it out in memory. Raises what `read_expert` raises."""
+        rows, parts = read_expert(self._store, self._anchor_digest, self._config, ref)
         return self._resident(ref, rows, parts)
 
     def attach(self, resident: Resident) -> None:
@@ -282,24 +258,6 @@ class ExpertBank:
             self._wide_LED = wide_LED
             self._routers = [steady_linear(rows_ED, self._layout) for rows_ED in wide_LED]
         self.version += 1
-
-
-def load_verified(store: Store, weights_digest: str) -> dict[str, torch.Tensor]:
-    """The tensors of a weights file, mapped, after its bytes were checked against the digest.
-
-    Raises:
-        MissingArtefact: the store does not hold it.
-        ManifestMismatch: the bytes on disk are no longer those that were put.
-    """
-    path: Path = store.path(weights_digest)
-    with path.open("rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
-    if found != weights_digest:
-        raise ManifestMismatch(
-            f"expected weights of digest {weights_digest}, found {found}; "
-            "restore this blob from its source before loading it"
-        )
-    return names.load(path)
 
 
 def return_heap() -> None:

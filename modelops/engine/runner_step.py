@@ -17,11 +17,12 @@ from transformers.models.flex_olmo.modeling_flex_olmo import FlexOlmoRMSNorm
 from modelops.artefacts.store import Store
 from modelops.engine import sampling
 from modelops.engine.attention import SteadyAttention, turns
-from modelops.engine.bank import ExpertBank, load_verified
+from modelops.engine.bank import ExpertBank
 from modelops.engine.kv import KVArena, StepKV
 from modelops.engine.linear import FusedNorm, Layout, steady_linear
 from modelops.engine.routing import GovernedMoE, RowUse, StepDesk, StepRouting
 from modelops.engine.scheduler import StepPlan
+from modelops.engine.weights import load_verified
 
 
 @dataclass(frozen=True)

@@ -37,15 +37,14 @@ class TinyWorld:
     bundles: dict[str, Path]
 
 
-def build(folder: Path, dtype: torch.dtype = torch.float32) -> TinyWorld:
-    """A fresh world under `folder`; the same weights every time, rounded to `dtype`."""
+def build(folder: Path, dtype: torch.dtype = torch.float32, **sizes: int) -> TinyWorld:
+    """A fresh world under `folder`; the same weights every time, rounded to `dtype`. `sizes` are
+    fields of its configuration."""
     store = Store(folder / "store")
     words = tokenizer.train(TEXTS, vocab_size=300)
     config = flexolmo.tiny_config(
         words.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
+        **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, **sizes},
         max_position_embeddings=128,
         initializer_range=0.1,
     )

@@ -1,52 +1,52 @@
-"""Experts by request inside vLLM: the entry point it loads, and what it was written against.
+"""vLLM under our engine: the same orders, guards and evidence, other kernels (docs/vllm.md).
 
-`rights` is plain torch and tested. `model` needs vLLM and has never been run: see docs/vllm.md.
+Nothing here is imported unless a runner is told to serve with vLLM, which is no requirement of
+ours: whoever wants it installs it beside.
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
+from modelops.artefacts.store import Store
+from modelops.contract import Authority
+from modelops.engine.engine import Engine
 from modelops.errors import EngineError
 
-WRITTEN_AGAINST = "vllm-project/vllm@050001e473caca1474c10ccba76f43747229bb21"
-"""The commit whose private hooks `model` overrides; they move with every release."""
+WRITTEN_FOR = "0.32"
+"""The version whose inner workings `backend` leans on; they move with every release."""
 
-_HOOKS = {
-    "add_request": ["self", "req_index", "new_req_data"],
-    "remove_request": ["self", "req_id"],
-    "prepare_inputs": ["self", "input_batch", "req_states"],
-    "prepare_dummy_inputs": ["self", "num_reqs", "num_tokens"],
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, one thread: ours
+    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the runner that a CPU and a GPU share
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
 }
+"""What must be set before vLLM is imported."""
 
 
-def register() -> None:
-    """Have vLLM serve FlexOlmo under governance. The entry point `vllm.general_plugins` names it.
-
-    Raises:
-        EngineError: this vLLM has other hooks than the one this was written against.
-    """
-    from vllm import ModelRegistry
-    from vllm.v1.worker.gpu.model_states.default import DefaultModelState
-
-    require_hooks(DefaultModelState)
-    ModelRegistry.register_model(
-        "FlexOlmoForCausalLM", "modelops.engine.vllm_plugin.model:GovernedFlexOlmoForCausalLM"
-    )
-
-
-def require_hooks(model_state: type[Any]) -> None:
-    """Refuse a vLLM that would not call us: a mask that is never written must not go unnoticed.
+def vllm_engine(
+    store: Store,
+    anchor_digest: str,
+    authority: Authority,
+    *,
+    max_rows: int = 8,
+    max_queue: int = 64,
+    **settings: Any,
+) -> Engine:
+    """An engine on vLLM: `max_rows` requests run, `max_queue` more may wait; the other settings
+    are `VllmBackend`'s.
 
     Raises:
-        EngineError: a hook is missing or takes other arguments.
+        MissingArtefact, ManifestMismatch: the store lacks the anchor, or it is damaged.
+        EngineError: vLLM is not installed, or is not the one this was written for.
     """
-    for name, wanted in _HOOKS.items():
-        hook = getattr(model_state, name, None)
-        found = list(inspect.signature(hook).parameters) if hook else None
-        if found != wanted:
-            raise EngineError(
-                f"expected vLLM's {name} to take {wanted}, found {found}; "
-                f"this plugin was written against {WRITTEN_AGAINST}, use that version"
-            )
+    try:
+        from modelops.engine.vllm_plugin.backend import VllmBackend
+    except ImportError as missing:
+        raise EngineError(
+            f"expected vLLM {WRITTEN_FOR} beside Reclaim, found none that can be imported "
+            f"({missing}); install it, or serve with the reference engine"
+        ) from missing
+    backend = VllmBackend(store, anchor_digest, max_rows=max_rows, **settings)
+    return Engine(store, anchor_digest, authority, backend, most_open=max_rows + max_queue)

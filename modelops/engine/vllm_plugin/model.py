@@ -1,113 +1,94 @@
-"""FlexOlmo for vLLM with a bias on its router. Imports vLLM; has never been run (docs/vllm.md)."""
+"""FlexOlmo for vLLM: the stock transformers layers, with a router that obeys the rights table.
+
+vLLM itself has no FlexOlmo of its own (it left with 0.3x releases of 2026; see docs/vllm.md) and
+runs transformers' classes on its own attention, products and fused experts. Imports vLLM.
+"""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
-from vllm.model_executor.models.flex_olmo import (
-    FlexOlmoDecoderLayer,
-    FlexOlmoForCausalLM,
-    FlexOlmoMoE,
+from torch.nn import functional
+from transformers.models.flex_olmo.modeling_flex_olmo import (
+    FlexOlmoSparseMoeBlock,
+    FlexOlmoTopKRouter,
 )
-from vllm.v1.worker.gpu.model_states.default import DefaultModelState
+from vllm.model_executor.models.transformers import TransformersMoEForCausalLM
+from vllm.model_executor.models.transformers.moe import TransformersMoERunner
 
-from modelops.contract import PUBLIC
 from modelops.engine.vllm_plugin.rights import RightsTable
-from modelops.errors import EngineError, UnknownExpert
+from modelops.errors import EngineError
 
-log = logging.getLogger(__name__)
-
-
-class GovernedMoE(FlexOlmoMoE):
-    """As vLLM's own, with the step's bias on the router's logits."""
-
-    bias_TE: torch.Tensor  # the buffer of the rights table, the same for all layers
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        shape = hidden_states.shape
-        x_TD = hidden_states.view(-1, shape[-1])
-        logits_TE = self.gate(x_TD).float() + self.bias_TE[: x_TD.shape[0]]
-        # vLLM's experts write into what they are given.
-        answer_TD = self.experts(hidden_states=x_TD.detach().clone(), router_logits=logits_TE)
-        found: torch.Tensor = answer_TD.view(shape)
-        return found
+ARCHITECTURE = "GovernedFlexOlmoForCausalLM"
+GATE = ".mlp.gate.weight"
 
 
-class GovernedDecoderLayer(FlexOlmoDecoderLayer):
-    """As vLLM's own, with `GovernedMoE`."""
+class GovernedRouter(FlexOlmoTopKRouter):
+    """As the stock router, with the step's rights before its choice."""
 
-    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
-        super().__init__(vllm_config=vllm_config, prefix=prefix)
-        self.mlp.__class__ = GovernedMoE  # the same parts; a second one would take memory twice
+    rights: RightsTable
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x_TD = hidden_states.reshape(-1, self.hidden_dim)
+        logits_TE = functional.linear(x_TD, self.weight)
+        return (logits_TE, *self.rights.route(logits_TE))
 
 
-class GovernedFlexOlmoForCausalLM(FlexOlmoForCausalLM):
-    """The model; `rights` is the table its layers read and its state writes."""
+class GovernedFlexOlmoForCausalLM(TransformersMoEForCausalLM):
+    """The anchor with room for more experts. `choose` turns a step's logits [B, V] into logits
+    that leave vLLM's sampler one token a row; None leaves them as they are.
 
-    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
-        super().__init__(vllm_config=vllm_config, prefix=prefix, layer_type=GovernedDecoderLayer)
-        config, limits = vllm_config.model_config.hf_config, vllm_config.scheduler_config
-        names = [PUBLIC, *config.reclaim_experts]
-        if len(names) != config.num_experts:
-            raise EngineError(
-                f"expected {config.num_experts - 1} names in reclaim_experts, found {names[1:]}; "
-                "write the build's experts into the folder's config.json, in their order"
-            )
+    Raises:
+        EngineError: vLLM put its own routing in the place of the governed one.
+    """
+
+    choose: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def _decorate_for_torch_compile(self) -> None:
+        """Nothing: it would change transformers' own class for the whole process."""
+
+    def recursive_replace(self) -> None:
+        config, limits = self.config, self.vllm_config.scheduler_config
         self.rights = RightsTable(
-            names,
-            limits.max_num_seqs,
+            config.num_experts,
+            config.num_experts_per_tok,
             limits.max_num_batched_tokens,
-            torch.get_default_device(),
+            self.device_config.device,
         )
-        for module in self.modules():
-            if isinstance(module, GovernedMoE):
-                module.bias_TE = self.rights.bias_TE
+        blocks: list[Any] = [
+            m for m in self.model.modules() if isinstance(m, FlexOlmoSparseMoeBlock)
+        ]
+        for block in blocks:
+            # The same weights: a second router would take the checkpoint's name twice.
+            block.gate.__class__ = GovernedRouter
+            block.gate.rights = self.rights
+        super().recursive_replace()
+        self.governed = blocks
+        for block in blocks:
+            if type(block.gate) is not GovernedRouter or not isinstance(
+                block.experts, TransformersMoERunner
+            ):
+                raise EngineError(
+                    f"expected the governed router in front of every expert, found "
+                    f"{type(block.gate).__name__} and {type(block.experts).__name__}; use the "
+                    "vLLM this was written for"
+                )
 
-    @staticmethod
-    def get_model_state_cls() -> type[GovernedModelState]:
-        return GovernedModelState
-
-    def withdraw(self, name: str) -> list[str]:
-        """Take an expert from all rows and zero its weights here; the requests to be ended."""
-        hit, column = self.rights.withdraw(name), self.rights.column(name)
-        for module in self.modules():
-            if isinstance(module, GovernedMoE):
-                _zero_expert(module.experts, column)
-        return hit
-
-
-class GovernedModelState(DefaultModelState):
-    """Reads a request's experts when it comes, and writes the buffer before each step."""
-
-    def add_request(self, req_index: int, new_req_data: Any) -> None:
-        super().add_request(req_index, new_req_data)
-        params = new_req_data.sampling_params
-        extra_args = params.extra_args if params is not None else None
-        try:
-            self.model.rights.admit(new_req_data.req_id, req_index, extra_args)
-        except UnknownExpert as error:
-            # Its row is closed. An error here would end the worker and every other answer with it.
-            log.warning("%s is served by the public expert alone: %s", new_req_data.req_id, error)
-
-    def remove_request(self, req_id: str) -> None:
-        super().remove_request(req_id)
-        self.model.rights.release(req_id)
-
-    def prepare_inputs(self, input_batch: Any, req_states: Any) -> dict[str, Any]:
-        self.model.rights.fill(
-            input_batch.idx_mapping,
-            input_batch.query_start_loc[: input_batch.num_reqs + 1],
-            input_batch.num_tokens_after_padding,
-        )
-        found: dict[str, Any] = super().prepare_inputs(input_batch, req_states)
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """Take the anchor's file: the public expert into its slot, nothing into the others."""
+        for block in self.governed:
+            for weight in block.experts.parameters():
+                weight.data.zero_()
+        found: set[str] = super().load_weights(self._widened(weights))
         return found
 
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
+        logits_BV = super().compute_logits(hidden_states)
+        return logits_BV if self.choose is None else self.choose(logits_BV)
 
-def _zero_expert(experts: nn.Module, column: int) -> None:
-    with torch.no_grad():
-        for name, weight in experts.named_parameters():
-            if name.endswith(("w13_weight", "w2_weight")):
-                weight[column].zero_()
+    def _widened(self, weights: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        for name, weight in weights:
+            rows = self.rights.slots - weight.shape[0] if name.endswith(GATE) else 0
+            yield name, functional.pad(weight, (0, 0, 0, rows)) if rows else weight

@@ -1,127 +1,146 @@
-"""Which experts each request may be routed to, as a bias on the router's logits.
+"""Which experts each token of a step may be routed to, the router's choice, and what it chose.
 
-Letters: R requests, T tokens of a step, E experts of the build in the order of its router, the
-public one first. A bias is 0 where an expert is allowed and −inf where it is not.
+Letters: T tokens of a step, E slots for experts, the public one in slot 0, K places of a token.
 
-Rows and buffer are taken once and keep their addresses, so captured graphs read what was written
-before the replay. Whatever nobody wrote, padding and warm-up included, allows the public expert
-alone.
+The buffers are taken once and keep their addresses, so that whatever was recorded of a forward
+reads what was written before it runs again. Between steps, and for tokens nobody wrote, the public
+expert alone is allowed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from modelops.contract import PUBLIC
-from modelops.errors import EngineError, UnknownExpert
+from modelops.engine.routing import RowUse
+from modelops.errors import EngineError, RoutingGuardError
+from modelops.model.router import ranked, shares
 
-EXTRA_ARG = "reclaim_experts"
-"""Key of a request's `extra_args` under which the allowed experts' names stand."""
+PUBLIC_SLOT = 0
 
-PUBLIC_COLUMN = 0
+
+@dataclass(frozen=True)
+class Span:
+    """The tokens of one request in a step: positions `start` … `end` − 1 of its text."""
+
+    request_id: str
+    start: int
+    end: int
 
 
 class RightsTable:
-    """One row for each request of vLLM's batch, and the buffer its layers add to their logits.
-
-    `names` are the build's experts, the public one first.
+    """The rows of all requests and the buffers of one step of at most `most_tokens`.
 
     Raises:
-        EngineError: the names do not begin with the public expert, or one is there twice.
+        EngineError: no place for the public expert, or more places than slots.
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        most_requests: int,
-        most_tokens: int,
-        device: torch.device | str = "cpu",
+        self, slots: int, places: int, most_tokens: int, device: torch.device | str = "cpu"
     ) -> None:
-        if list(names[:1]) != [PUBLIC] or len(set(names)) != len(names):
+        if not 1 <= places <= slots:
             raise EngineError(
-                f"expected each expert once and {PUBLIC!r} first, found {list(names)}; "
-                "take them from the build's manifest"
+                f"expected from 1 to {slots} places for {slots} slots, found {places}; set both "
+                "when the engine is made"
             )
-        self._column = {name: column for column, name in enumerate(names)}
-        self._rows_RE = torch.full((most_requests, len(names)), -torch.inf, device=device)
-        self.bias_TE = torch.full((most_tokens, len(names)), -torch.inf, device=device)
-        self._rows_RE[:, PUBLIC_COLUMN] = self.bias_TE[:, PUBLIC_COLUMN] = 0
-        self._gone: set[str] = set()
-        self._requests: dict[str, tuple[int, frozenset[str]]] = {}
+        self.slots, self.places = slots, places
+        self._denied_TE = torch.ones(most_tokens, slots, dtype=torch.bool, device=device)
+        self._open_TK = torch.zeros(most_tokens, places, dtype=torch.bool, device=device)
+        self._routed_TE = torch.zeros(most_tokens, slots, dtype=torch.int32, device=device)
+        self._mass_TE = torch.zeros(most_tokens, slots, dtype=torch.float32, device=device)
+        self._rows: dict[str, tuple[frozenset[int], int]] = {}
+        self.spans: Sequence[Span] = ()
+        self.close()
 
-    def admit(self, request_id: str, index: int, extra_args: Mapping[str, Any] | None) -> None:
-        """Write row `index`. A request that names no experts gets the public one alone.
+    def admit(self, request_id: str, slots: Iterable[int], top_k: int) -> None:
+        """Allow a request the public expert and `slots`, at most `top_k` for a token.
 
         Raises:
-            UnknownExpert: it names one that this build lacks, or that was withdrawn. Its row then
-                allows the public expert alone.
+            EngineError: more places than this table has.
         """
-        allowed = frozenset((extra_args or {}).get(EXTRA_ARG, ()))
-        self._close(index)
-        missing = sorted(name for name in allowed if name not in self._column or name in self._gone)
-        if missing:
-            raise UnknownExpert(
-                f"expected experts of this build, found {', '.join(missing)}; decide again"
+        allowed = frozenset((PUBLIC_SLOT, *slots))
+        places = min(top_k, len(allowed))
+        if places > self.places:
+            raise EngineError(
+                f"expected at most {self.places} experts a token, found {places}; start the "
+                "engine with more places"
             )
-        for name in allowed:
-            self._rows_RE[index, self._column[name]] = 0
-        self._requests[request_id] = index, allowed
+        self._rows[request_id] = allowed, places
 
     def release(self, request_id: str) -> None:
-        """Close the row of a request that ended; unknown ones are ignored."""
-        index, _ = self._requests.pop(request_id, (None, None))
-        if index is not None:
-            self._close(index)
+        """Forget a request; one that nobody admitted has the public expert alone."""
+        self._rows.pop(request_id, None)
 
-    def fill(self, rows: torch.Tensor, query_start_loc: torch.Tensor, most: int) -> None:
-        """Write the buffer for one step: the tokens from `query_start_loc[i]` to before `[i + 1]`
-        are those of row `rows[i]`; up to token `most` the rest, which is padding, is closed.
+    def open(self, spans: Sequence[Span]) -> None:
+        """Write the buffers for a step whose tokens are `spans`, one after another; tokens beyond
+        them, which is padding, keep the public expert alone."""
+        self.close()
+        rows = [self._rows.get(span.request_id, (frozenset((PUBLIC_SLOT,)), 1)) for span in spans]
+        denied = [[slot not in allowed for slot in range(self.slots)] for allowed, _ in rows]
+        opened = [[place < places for place in range(self.places)] for _, places in rows]
+        sizes = torch.tensor([span.end - span.start for span in spans])
+        T = int(sizes.sum())
+        self._denied_TE[:T].copy_(torch.tensor(denied).repeat_interleave(sizes, dim=0))
+        self._open_TK[:T].copy_(torch.tensor(opened).repeat_interleave(sizes, dim=0))
+        self.spans = tuple(spans)
 
-        By one gather on the device, without waiting for it.
+    def close(self) -> None:
+        """Allow every token the public expert alone, and forget what was counted."""
+        self.spans = ()
+        self._denied_TE.fill_(True)[:, PUBLIC_SLOT] = False
+        self._open_TK.fill_(False)[:, 0] = True
+        self._routed_TE.zero_()
+        self._mass_TE.zero_()
+
+    def route(self, logits_TE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights and slots [T, K] of each token's places in one layer, the largest share first.
+
+        A place that stays empty goes to the public expert with weight 0: no kernel that is given
+        these numbers has a reason to read an expert that is denied.
         """
-        tokens_T = torch.arange(most, device=self.bias_TE.device)
-        turn_T = torch.bucketize(tokens_T, query_start_loc[1:], right=True)
-        is_padding_T = turn_T >= len(rows)
-        row_T = rows.long()[turn_T.clamp_(max=len(rows) - 1)]
-        self.bias_TE[:most] = self._rows_RE[row_T].masked_fill_(is_padding_T[:, None], -torch.inf)
-        self.bias_TE[:most, PUBLIC_COLUMN] = 0
+        T, K = len(logits_TE), self.places
+        denied_TE, open_TK = self._denied_TE[:T], self._open_TK[:T]
+        shares_TE = shares(logits_TE, denied_TE)
+        chosen_TK = ranked(shares_TE, denied_TE)[:, :K]
+        weights_TK = shares_TE.gather(1, chosen_TK).masked_fill_(~open_TK, 0.0)
+        chosen_TK = chosen_TK.masked_fill(~open_TK, PUBLIC_SLOT)
+        weights_TK = weights_TK.to(logits_TE.dtype)
+        self._routed_TE[:T].scatter_add_(1, chosen_TK, open_TK.int())
+        self._mass_TE[:T].scatter_add_(1, chosen_TK, weights_TK.float())
+        return weights_TK, chosen_TK
 
-    def withdraw(self, name: str) -> list[str]:
-        """Take an expert from every row and every later one; the requests that had it.
-
-        They must be ended, and their cache with them: what they remember was made with it.
+    def uses(self, first: Sequence[int], layers: int) -> list[RowUse]:
+        """What each span of the step used, from its position `first` on.
 
         Raises:
-            UnknownExpert: the build has no such licensed expert.
+            RoutingGuardError: no step was opened, a slot that is not allowed was chosen, or a
+                layer did not ask: the forward did not go through this table.
         """
-        column = self.column(name)
-        self._gone.add(name)
-        self._rows_RE[:, column] = self.bias_TE[:, column] = -torch.inf
-        return sorted(request for request, (_, names) in self._requests.items() if name in names)
+        if not self.spans:
+            raise RoutingGuardError(
+                "expected a step that was opened, found none; this vLLM calls its model in "
+                "another way than the one this was written for"
+            )
+        T = sum(span.end - span.start for span in self.spans)
+        routed_TE, mass_TE = self._routed_TE[:T].cpu(), self._mass_TE[:T].cpu().double()
+        found, at = [], 0
+        for span, begin in zip(self.spans, first, strict=True):
+            kept = slice(at + begin - span.start, at + span.end - span.start)
+            at += span.end - span.start
+            routed_E = routed_TE[kept].sum(dim=0).tolist()
+            self._guard(span, routed_TE[kept], layers)
+            mass_E = mass_TE[kept].sum(dim=0).tolist()
+            last_E = mass_TE[at - 1].tolist()
+            found.append(RowUse(tuple(routed_E), tuple(mass_E), tuple(last_E)))
+        return found
 
-    def column(self, name: str) -> int:
-        """Where a licensed expert stands in the router.
-
-        Raises:
-            UnknownExpert: the build has no such licensed expert.
-        """
-        column = self._column.get(name, PUBLIC_COLUMN)
-        if column == PUBLIC_COLUMN:
-            raise UnknownExpert(f"expected a licensed expert of this build, found {name!r}")
-        return column
-
-    def _close(self, index: int) -> None:
-        self._rows_RE[index] = -torch.inf
-        self._rows_RE[index, PUBLIC_COLUMN] = 0
-
-
-def cache_salt(build_digest: str, experts: Sequence[tuple[str, str, int]], top_k: int) -> str:
-    """What keeps vLLM's prefix cache apart for those with other rights: all that shapes keys and
-    values besides the tokens. `experts` are (name, digest, generation)."""
-    shaped_by = json.dumps([build_digest, sorted(experts), top_k])
-    return hashlib.sha256(shaped_by.encode()).hexdigest()
+    def _guard(self, span: Span, routed_SE: torch.Tensor, layers: int) -> None:
+        allowed, places = self._rows.get(span.request_id, (frozenset((PUBLIC_SLOT,)), 1))
+        stray = [slot for slot in range(self.slots) if slot not in allowed]
+        if int(routed_SE[:, stray].sum()) or not bool((routed_SE.sum(1) == layers * places).all()):
+            raise RoutingGuardError(
+                f"expected {places} places at allowed experts in each of {layers} layers, found "
+                "another number or an expert that is denied; stop this engine: its router is wrong"
+            )
