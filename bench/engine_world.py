@@ -78,6 +78,9 @@ class AlwaysPermitted:
     def permits(self, order: GenerationOrder, warrant: Warrant) -> frozenset[ExpertRef]:
         return frozenset(order.allowed) & warrant.live
 
+    def may_outlive(self, order: GenerationOrder, lost: frozenset[str]) -> bool:
+        return lost.issubset(order.recompute_without)
+
 
 @dataclass(frozen=True)
 class World:

@@ -64,13 +64,6 @@ class Sampling:
     top_logprobs: int | None = None
 
 
-class OnWithdrawal(StrEnum):
-    """What becomes of an answer under way when one of its experts is withdrawn."""
-
-    ABORT = "abort"
-    RECOMPUTE = "recompute"
-
-
 @dataclass(frozen=True)
 class GenerationOrder:
     """A permitted request, as the gateway hands it to a runner.
@@ -81,9 +74,9 @@ class GenerationOrder:
     needs to decide again on its own policy snapshot. With `score_prompt` the prompt's own
     log-probabilities come back, and `max_tokens` may be 0.
 
-    With `on_withdrawal` recompute, an answer that loses an expert goes on without it: what it
+    `recompute_without` names those of `allowed` that the answer may lose and go on: what it
     remembers is wiped and computed again from the prompt and the words already handed over. Those
-    words stay, and the expert had a part in them: only for licences that allow it.
+    words stay, and the expert had a part in them. Losing any other ends the answer.
 
     With `trace_routing` each token of the answer comes with what each expert had a part in it.
     """
@@ -100,7 +93,7 @@ class GenerationOrder:
     sampling: Sampling = Sampling()
     score_prompt: bool = False
     ask: Mapping[str, Any] = field(default_factory=dict)
-    on_withdrawal: OnWithdrawal = OnWithdrawal.ABORT
+    recompute_without: tuple[str, ...] = ()
     trace_routing: bool = False
 
 
@@ -238,6 +231,9 @@ class Authority(Protocol):
     def permits(self, order: GenerationOrder, warrant: Warrant) -> frozenset[ExpertRef]:
         """The licensed experts of `order.allowed` that this epoch still permits it (D2)."""
 
+    def may_outlive(self, order: GenerationOrder, lost: frozenset[str]) -> bool:
+        """Whether an answer whose order lets it lose `lost` may go on by policy as it is now."""
+
 
 @dataclass(frozen=True)
 class WithdrawalAck:
@@ -334,8 +330,9 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "finish_reason": FinishReason,
     "cause": EndCause,
     "reason": RefusalReason,
-    "on_withdrawal": OnWithdrawal,
-    **dict.fromkeys(("token_ids", "stop", "recomputed_without", "routing"), tuple),
+    **dict.fromkeys(
+        ("token_ids", "stop", "recompute_without", "recomputed_without", "routing"), tuple
+    ),
     "logit_bias": lambda value: tuple((token_id, bias) for token_id, bias in value),
 }
 """How the fields are read that are not what JSON makes of them."""

@@ -14,14 +14,16 @@ from governance.models.owners import Consumer
 
 # Fences (trust design, section 2.2, D5): once an expert is quiesced, a row of an older policy epoch
 # that may use it can neither be opened nor end as if nothing had happened. It may still be closed
-# as cut off, because the runner must be able to account for the stream it aborted.
+# as cut off, because the runner must be able to account for the stream it aborted, and as gone on
+# without the expert, because nothing after the withdrawal was computed with it.
 _FENCE = """
 IF EXISTS (
     SELECT 1 FROM governance_expertfence fence
     WHERE fence.is_quiesced
       AND NEW.policy_epoch < fence.revoked_epoch
       AND fence.expert_name = ANY(NEW.allowed)
-) AND NEW.finish_reason IN ('', 'stop', 'length') THEN
+      AND fence.expert_name <> ALL(NEW.recomputed_without)
+) AND NEW.finish_reason IN ('', 'stop', 'length', 'recomputed') THEN
     RAISE EXCEPTION 'expected usage without a withdrawn expert, found policy epoch % allowing %',
         NEW.policy_epoch, NEW.allowed USING ERRCODE = 'check_violation';
 END IF;

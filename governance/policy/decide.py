@@ -81,6 +81,15 @@ def decide(
     )
 
 
+def may_outlive(decision: Decision, lost: Iterable[str]) -> bool:
+    """Whether an answer under way may go on without `lost`, for all that policy says of them now.
+
+    Never where an authority or a court voided one, whatever the licence says; and never where
+    nothing is said about why one is gone.
+    """
+    return all(Why.VOIDED not in decision.denied.get(name, (Why.VOIDED,)) for name in lost)
+
+
 class Said(NamedTuple):
     """What a request says in each of `DIMENSIONS`; None where policy does not know the word."""
 

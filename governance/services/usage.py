@@ -22,7 +22,7 @@ LOST = "lost"
 
 RECOMPUTED = "recomputed"
 """Finish reason of a row whose answer went on without an expert that was withdrawn; its cause says
-how it then ended. It is no ordinary end, so that a fence lets it through."""
+how it then ended. The fences of the experts it names let it through."""
 
 REFUSED = "refused"
 """Finish reason of a row that was opened for an answer the engine then would not begin."""

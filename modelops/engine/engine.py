@@ -25,7 +25,6 @@ from modelops.contract import (
     ExpertRef,
     FinishReason,
     GenerationOrder,
-    OnWithdrawal,
     RefusalReason,
     Refused,
     Warrant,
@@ -285,12 +284,19 @@ class Engine:
 
     def _lose(self, sequence: Sequence, loss: Loss) -> None:
         """End `sequence`, or have it restarted without what it lost if its order says so."""
-        wants = sequence.order.on_withdrawal is OnWithdrawal.RECOMPUTE
-        if wants and sequence.is_begun and loss.is_lawful:
+        if sequence.is_begun and self._may_outlive(sequence.order, loss):
             before = sequence.losing.lost if sequence.losing else frozenset()
             sequence.losing = replace(loss, lost=loss.lost | before)
         else:
             self._end(sequence, sequence.closing(loss))
+
+    def _may_outlive(self, order: GenerationOrder, loss: Loss) -> bool:
+        """By the terms it was admitted under, and by the policy of this moment: both must agree."""
+        return (
+            loss.is_lawful
+            and loss.lost.issubset(order.recompute_without)
+            and self._authority.may_outlive(order, loss.lost)
+        )
 
     def _restart(self, sequence: Sequence, loss: Loss) -> None:
         """Go on without the experts `sequence` is losing, from what its reader has already got."""

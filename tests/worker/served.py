@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from governance.models import Build, Consumer, Expert, Licence
 from governance.services import consent, snapshots
-from governance.vocabulary import BuildState, LicenceState
+from governance.vocabulary import BuildState, Instrument, LicenceState
 from modelops.contract import ExpertRef, GenerationOrder, Sampling
 from tests import factories
 
@@ -55,18 +55,22 @@ class Served:
         return GenerationOrder(**{**defaults, **fields})
 
     def limit(self, name: str, **quota: Any) -> str:
-        """Replace the licence of an expert by one with a quota for this month; its reference."""
+        """Give an expert a licence with a quota for this month; its reference."""
+        return self.relicense(name, quota_period="month", **quota)
+
+    def relicense(self, name: str, **terms: Any) -> str:
+        """Replace the licence of an expert by one with these terms; its reference."""
         former = Licence.objects.get(corpus=self.experts[name].corpus, state=LicenceState.APPROVED)
         Licence.objects.filter(pk=former.pk).update(state=LicenceState.REJECTED)
-        limited = factories.licence(
-            corpus=former.corpus, starts_at=former.starts_at, quota_period="month", **quota
-        )
-        snapshots.publish(reason="a quota", at=timezone.now())
-        return limited.reference
+        found = factories.licence(corpus=former.corpus, starts_at=former.starts_at, **terms)
+        snapshots.publish(reason="other terms", at=timezone.now())
+        return found.reference
 
-    def withdraw(self, name: str) -> Any:
+    def withdraw(self, name: str, instrument: Instrument = Instrument.WITHDRAW) -> Any:
         """The owner presses the button; by the clock on the wall."""
-        return consent.withdraw(self.experts[name], by=None, at=timezone.now(), method="tests")
+        return consent.withdraw(
+            self.experts[name], by=None, at=timezone.now(), method="tests", instrument=instrument
+        )
 
 
 def served(

@@ -187,6 +187,7 @@ def _order(
         anchor_digest=snapshot.anchor_digest,
         allowed=tuple(ExpertRef(expert.name, expert.digest) for expert in decision.allowed),
         top_k=snapshot.top_k,
+        recompute_without=decision.recompute_without,
         turns=tuple(Turn(role, content) for role, content in asked.messages),
         prompt=asked.prompt,
         sampling=replace(asked.sampling, seed=seed),

@@ -28,7 +28,7 @@ class PolicyFeed:
     """Keeps the newest policy snapshot of one event loop. `lease_s` bounds its age in seconds."""
 
     def __init__(self, lease_s: float) -> None:
-        self._lease_s = lease_s
+        self.lease_s = lease_s
         self._snapshot: Snapshot | None = None
         self._read_at_s = float("-inf")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -47,13 +47,13 @@ class PolicyFeed:
         if (
             snapshot is None
             or snapshot.policy_epoch < min_policy_epoch
-            or self._age_s() > (self._lease_s)
+            or self._age_s() > self.lease_s
         ):
             await self._read()
             snapshot = self._snapshot
-        if self._age_s() > self._lease_s:
+        if self._age_s() > self.lease_s:
             raise StalePolicy(
-                f"expected policy read within {self._lease_s:g} s, found it unreadable for longer; "
+                f"expected policy read within {self.lease_s:g} s, found it unreadable for longer; "
                 "retry when the database is back"
             )
         if snapshot is None:
@@ -83,7 +83,7 @@ class PolicyFeed:
         while True:
             await self._read()
             try:
-                await asyncio.wait_for(self._woken.wait(), self._lease_s / 3)
+                await asyncio.wait_for(self._woken.wait(), self.lease_s / 3)
             except TimeoutError:
                 continue
             self._woken.clear()

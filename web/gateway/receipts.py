@@ -49,6 +49,7 @@ def receipt(name: str, *, consumer: str) -> dict[str, Any]:
         "experts_allowed": decision.result["allowed"],
         "experts_denied": reasons(denied),
         "experts_used": shares(row.mass for row in rows),
+        "experts_withdrawn": sorted({name for row in rows for name in row.recomputed_without}),
         "usage": _usage(rows),
         "answers": [_answer(row) for row in rows],
     }
@@ -85,6 +86,7 @@ def _answer(row: UsageRecord) -> dict[str, Any]:
         "policy_epoch": row.policy_epoch,
         "experts_allowed": row.allowed,
         "experts_used": shares([row.mass]),
+        "experts_withdrawn": row.recomputed_without,
         "prompt_tokens": row.prompt_tokens,
         "completion_tokens": row.completion_tokens,
         "finish_reason": row.finish_reason or None,

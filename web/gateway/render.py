@@ -27,12 +27,14 @@ _FINISH = {
 
 @dataclass
 class Grown:
-    """One of the answers, as far as it has come. `tokens` are those generated, `size` its text."""
+    """One of the answers, as far as it has come. `tokens` are those generated, `size` its text,
+    `withdrawn` the experts without which it went on."""
 
     text: str = ""
     scored: tuple[ScoredToken, ...] = ()
     tokens: int = 0
     size: int = 0
+    withdrawn: tuple[str, ...] = ()
     done: Done | None = None
 
 
@@ -76,7 +78,7 @@ class Answer:
         kind = "chat.completion" if self.is_chat else "text_completion"
         return self._object(kind, [self._choice(index) for index in range(len(self.grown))]) | {
             "usage": usage(ended),
-            "reclaim": self.admitted.reclaim() | ending(ended),
+            "reclaim": self.admitted.reclaim() | ending(self.grown),
         }
 
     def opening(self) -> bytes:
@@ -90,9 +92,9 @@ class Answer:
         self._count(one, piece)
         if isinstance(piece, Done):
             said = self._part(index, None) | {"finish_reason": _FINISH[piece.finish_reason]}
-            about = self.admitted.reclaim() | ending([piece])
+            about = self.admitted.reclaim() | ending([one])
             return sse(self._chunk([said]) | {"reclaim": about})
-        if not piece.scored and not piece.chosen:
+        if not piece.scored and not piece.chosen and not piece.recomputed_without:
             one.size += len(piece.text)
             before, after = self._frame(index)
             return before + _as_json(piece.text).encode() + after
@@ -100,7 +102,10 @@ class Answer:
         said = self._part(index, text)
         said["logprobs"] = self._logprobs(piece.scored + piece.chosen, one.size)
         one.size += len(text)
-        return sse(self._chunk([said]))
+        chunk = self._chunk([said])
+        if piece.recomputed_without:
+            chunk["reclaim"] = self.admitted.reclaim() | withdrawn([one])
+        return sse(chunk)
 
     def _frame(self, index: int) -> tuple[bytes, bytes]:
         """What stands before and after the text of a plain chunk; made once, as most are plain."""
@@ -120,6 +125,7 @@ class Answer:
             one.done = piece
         else:
             one.tokens += len(piece.token_ids)
+            one.withdrawn += piece.recomputed_without
 
     def _choice(self, index: int) -> dict[str, Any]:
         one = self.grown[index]
@@ -127,7 +133,7 @@ class Answer:
         message = {"role": "assistant", "content": one.text, "refusal": None}
         said: dict[str, Any] = {"message": message} if self.is_chat else {"text": one.text}
         if len(self.grown) > 1:
-            said["reclaim"] = ending([one.done])
+            said["reclaim"] = ending([one])
         return said | {
             "index": index,
             "finish_reason": _FINISH[one.done.finish_reason],
@@ -181,10 +187,16 @@ def shares(masses: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: round(one / total, 6) for name, one in sorted(summed.items())}
 
 
-def ending(ended: Iterable[Done]) -> dict[str, Any]:
+def withdrawn(answers: Iterable[Grown]) -> dict[str, Any]:
+    """What our object says of experts that were withdrawn from an answer, and it went on."""
+    names = sorted({name for one in answers for name in one.withdrawn})
+    return {"experts_withdrawn": names} if names else {}
+
+
+def ending(answers: Sequence[Grown]) -> dict[str, Any]:
     """What our object gains at the end: shares of routing mass, and a cause if policy cut in."""
-    rows = list(ended)
-    more: dict[str, Any] = {
+    rows = [one.done for one in answers if one.done]
+    more: dict[str, Any] = withdrawn(answers) | {
         "experts_used": shares(one.tally.mass for one in rows),
         "last_policy_epoch": max(one.policy_epoch for one in rows),
     }

@@ -7,16 +7,17 @@ permitted, the stream ends here and now.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 
 from django.utils import timezone
 
-from governance.policy.decide import decide
-from governance.policy.types import Ask, Denied
+from governance.policy.decide import decide, may_outlive
+from governance.policy.types import Ask, Denied, Snapshot
 from web.gateway.errors import GatewayError, unavailable
 from web.gateway.orders import Admitted
 from web.gateway.policy_feed import PolicyFeed
@@ -25,6 +26,7 @@ from web.gateway.port import (
     Delta,
     Done,
     EndCause,
+    ExpertRef,
     FinishReason,
     HungUp,
     RefusalReason,
@@ -60,6 +62,11 @@ class Passage:
     feed: PolicyFeed
     admitted: Admitted
     ask: Ask
+    kept: tuple[ExpertRef, ...] = field(init=False)
+    outlived_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self.kept = self.admitted.order.allowed
 
     async def pieces(self) -> AsyncGenerator[Delta | Done]:
         """What may be handed out.
@@ -75,13 +82,15 @@ class Passage:
                     if isinstance(message, Refused):
                         raise refused_for_good(message) if is_begun else refusal(message)
                     is_begun = True
+                    if isinstance(message, Delta) and message.recomputed_without:
+                        self._narrow(message.recomputed_without)
                     newest = self.feed.newest()
                     if newest is not None and newest.policy_epoch != checked_epoch:
-                        lost = self._lost_expert(timezone.now())
-                        if lost and isinstance(message, Delta):
+                        lost, may_wait = self._lost(newest, timezone.now())
+                        if lost and not may_wait and isinstance(message, Delta):
                             yield self._cut(lost, newest.policy_epoch)
                             return
-                        checked_epoch = newest.policy_epoch
+                        checked_epoch = checked_epoch if lost else newest.policy_epoch
                     yield message
         except RunnerUnavailable as error:
             raise unavailable("runner_unavailable", str(error)) from error
@@ -90,17 +99,32 @@ class Passage:
         except RunnerLost as error:
             raise GatewayError(HTTPStatus.BAD_GATEWAY, "runner_lost", str(error)) from error
 
-    def _lost_expert(self, at: datetime) -> str:
-        newest = self.feed.newest()
-        assert newest is not None
+    def _narrow(self, names: tuple[str, ...]) -> None:
+        """From here on it is an answer of the others alone."""
+        self.kept = tuple(expert for expert in self.kept if expert.name not in names)
+        self.outlived_s = None
+
+    def _lost(self, newest: Snapshot, at: datetime) -> tuple[str, bool]:
+        """An expert that policy took from this answer, and whether its words may still pass.
+
+        Where the answer outlives the expert they may, until the runner has computed it again: the
+        runner says from where on. It may not have heard of the new policy yet, and has to within
+        its lease; beyond that nothing waits.
+        """
         decision = decide(newest.over(self.admitted.order.build_digest), self.ask, at)
         still = (
             set()
             if isinstance(decision, Denied)
             else {(expert.name, expert.digest) for expert in decision.allowed}
         )
-        lost = [e.name for e in self.admitted.order.allowed if (e.name, e.digest) not in still]
-        return lost[0] if lost else ""
+        lost = [e.name for e in self.kept if (e.name, e.digest) not in still]
+        if not lost:
+            return "", True
+        now_s = time.monotonic()
+        self.outlived_s = now_s if self.outlived_s is None else self.outlived_s
+        is_lasting = set(lost) <= set(self.admitted.order.recompute_without)
+        is_in_time = now_s < self.outlived_s + self.feed.lease_s
+        return lost[0], is_lasting and is_in_time and may_outlive(decision, lost)
 
     def _cut(self, expert: str, policy_epoch: int) -> Done:
         return Done(

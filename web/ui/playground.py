@@ -123,7 +123,6 @@ class Traced(Answer):
             "tokens": [
                 {name: round(share, 4) for name, share in token.items()} for token in piece.routing
             ],
-            "recomputed_without": piece.recomputed_without,
         }
         return sse(told) + said
 

@@ -156,6 +156,7 @@ class Desk:
         if missing:
             detail = f"required but not permitted: {', '.join(sorted(missing))}"
             return _refused(order, RefusalReason.NOT_PERMITTED, detail, retry=True)
+        lasting = set(permission.decision.recompute_without)
         shortened, most = "", permission.max_tokens
         if most < order.sampling.max_tokens:
             shortened = f"shortened to {most} tokens, which is what a licence's quota has left"
@@ -164,6 +165,7 @@ class Desk:
             allowed=allowed,
             policy_epoch=warrant.policy_epoch,
             sampling=replace(order.sampling, max_tokens=most),
+            recompute_without=tuple(one for one in order.recompute_without if one in lasting),
         )
         promised = most_prompt_tokens(order) + most if permission.slices else 0
         record = self._meter.open(

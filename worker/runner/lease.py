@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from django.utils import timezone
 
 from governance.errors import LeaseRefused, StalePolicy
-from governance.policy.decide import decide
+from governance.policy.decide import decide, may_outlive
 from governance.policy.types import Ask, Permitted, Snapshot
 from modelops.contract import ExpertRef, GenerationOrder, Warrant
 
@@ -154,6 +154,13 @@ class LeaseHolder:
             return frozenset()
         allowed = {ExpertRef(ref.name, ref.digest) for ref in decision.allowed}
         return frozenset(order.allowed) & allowed
+
+    def may_outlive(self, order: GenerationOrder, lost: frozenset[str]) -> bool:
+        """What the licences said at admission holds, unless policy now says a legal order came."""
+        warrant = self.warrant()
+        if warrant is None:
+            return False
+        return may_outlive(decide(warrant.snapshot, ask_of(order.ask), self._now()), lost)
 
     # ── renewal ──────────────────────────────────────────────────────────────────────────────────
     def renew_once(self) -> None:

@@ -38,6 +38,7 @@ class Closing:
     completion_tokens: int = 0
     routed: Mapping[str, int] | None = None
     mass: Mapping[str, float] | None = None
+    recomputed_without: tuple[str, ...] = ()
 
 
 class Meter:
@@ -94,17 +95,17 @@ class Meter:
         return record.pk
 
     def close(
-        self, record_id: UUID, end: Done | Refused, was_recomputed: bool = False
+        self, record_id: UUID, end: Done | Refused, recomputed_without: tuple[str, ...] = ()
     ) -> Done | Refused:
         """Close the row, and say what the client may be told in place of `end`.
 
         An answer that was recomputed on its way ended well, and yet not as it was opened: its row
-        says so, and the fence of the expert it went on without lets it close.
+        says so, and the fences of the experts it went on without let it close.
 
         Where the database cannot be written the client is told that the answer ended in error, and
         the row is closed as it truly ended once the database is back.
         """
-        closing = _closing(record_id, end, was_recomputed)
+        closing = _closing(record_id, end, recomputed_without)
         try:
             self._write(closing)
         except StalePolicy as error:
@@ -156,15 +157,16 @@ class Meter:
                 completion_tokens=closing.completion_tokens,
                 routed=dict(closing.routed or {}),
                 mass=dict(closing.mass or {}),
+                recomputed_without=closing.recomputed_without,
                 at=timezone.now(),
             )
 
 
-def _closing(record_id: UUID, end: Done | Refused, was_recomputed: bool) -> Closing:
+def _closing(record_id: UUID, end: Done | Refused, recomputed_without: tuple[str, ...]) -> Closing:
     if isinstance(end, Refused):
         return Closing(record_id, usage.REFUSED, end.reason.value[:32])
     reason, cause = end.finish_reason.value, end.cause.value
-    if was_recomputed and end.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+    if recomputed_without and end.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
         reason, cause = usage.RECOMPUTED, reason
     return Closing(
         record_id,
@@ -174,6 +176,7 @@ def _closing(record_id: UUID, end: Done | Refused, was_recomputed: bool) -> Clos
         end.tally.completion_tokens,
         end.tally.routed,
         end.tally.mass,
+        recomputed_without,
     )
 
 

@@ -202,9 +202,8 @@ class Server:
             message = await inbox.get()
             if not isinstance(message, Delta):
                 end = admission.end(message)
-                was_recomputed = bool(admission.recomputed_without)
                 return await self._in_thread(
-                    self._meter.close, admission.record_id, end, was_recomputed
+                    self._meter.close, admission.record_id, end, admission.recomputed_without
                 )
             if is_open:
                 is_open = await self._let_out(admission, message, writer)

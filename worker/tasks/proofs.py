@@ -125,6 +125,9 @@ class _Always:
     def permits(self, order: GenerationOrder, warrant: Warrant) -> frozenset[ExpertRef]:
         return frozenset(order.allowed) & warrant.live
 
+    def may_outlive(self, order: GenerationOrder, lost: frozenset[str]) -> bool:
+        return lost.issubset(order.recompute_without)
+
 
 def masked_equals_rebuilt(
     store: Store, exported: ExportReport, withdrawn: ExpertRef

@@ -101,6 +101,17 @@ def test_behind_its_fence_an_expert_can_neither_begin_nor_end_an_answer():
     assert closed(record, "content_filter", cause="consent_withdrawn").closed_at
 
 
+def test_going_on_without_one_expert_passes_its_fence_and_no_other():
+    lease, both = factories.lease(), ("code", "languages")
+    records = [opened(lease, allowed=both), opened(lease, allowed=both)]
+    gone_on = {"cause": "stop", "recomputed_without": ["code"]}
+    fenced()
+    assert closed(records[0], usage.RECOMPUTED, **gone_on).recomputed_without == ["code"]
+    fenced("languages")
+    with pytest.raises(StalePolicy):
+        closed(records[1], usage.RECOMPUTED, **gone_on)
+
+
 @pytest.mark.parametrize(
     ("allowed", "policy_epoch", "is_quiesced"),
     [(("languages",), 1, True), (("code",), 2, True), (("code",), 1, False)],

@@ -49,6 +49,7 @@ class SwitchableAuthority:
     has_lease: bool = True
     revoked: set[str] = field(default_factory=set)
     run_out: set[str] = field(default_factory=set)
+    voided: set[str] = field(default_factory=set)
     holding: bool = True
     renewals: int = 0
     asked: list[str] = field(default_factory=list)
@@ -67,6 +68,10 @@ class SwitchableAuthority:
         self.asked.append("permits")
         gone = self.revoked | self.run_out
         return frozenset(ref for ref in order.allowed if ref.name not in gone)
+
+    def may_outlive(self, order: GenerationOrder, lost: frozenset[str]) -> bool:
+        self.asked.append("may_outlive")
+        return not lost & self.voided
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelops.contract import OnWithdrawal, Sampling
+from modelops.contract import Sampling
 from tests.modelops.engine.rig import (
     GREEDY,
     assert_recomputed_as_if_fresh,
@@ -130,7 +130,7 @@ def test_a_recomputed_answer_may_begin_with_what_is_kept(tiny):
             names,
             prompt,
             sampling=Sampling(max_tokens=60, temperature=0),
-            on_withdrawal=OnWithdrawal.RECOMPUTE,
+            recompute_without=(BIRCH,),
         )
         rig.run(steps=14)
     rig.engine.withdraw(BIRCH, 2)

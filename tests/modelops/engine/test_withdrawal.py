@@ -12,7 +12,6 @@ from modelops.contract import (
     EndCause,
     ExpertRef,
     FinishReason,
-    OnWithdrawal,
     RefusalReason,
     Sampling,
 )
@@ -160,7 +159,7 @@ def test_withdrawing_from_inside_a_delivery_does_not_lock_up(tiny):
 def recomputing(tiny, **fields):
     """A rig in which BIRCH was withdrawn in the middle of an answer that may go on without."""
     rig = make_rig(tiny)
-    fields = {"sampling": LONG, "on_withdrawal": OnWithdrawal.RECOMPUTE, **fields}
+    fields = {"sampling": LONG, "recompute_without": (BIRCH,), **fields}
     order, other = rig.ask((NEWS, BIRCH), **fields), rig.ask((NEWS, NOTES), sampling=LONG)
     rig.run(steps=9)
     return rig, order, other, rig.engine.withdraw(BIRCH, 2)
@@ -191,13 +190,33 @@ def test_nothing_of_the_row_is_left_when_the_withdrawal_returns(tiny):
 
 def test_a_new_policy_epoch_has_an_answer_recomputed_too(tiny):
     rig = make_rig(tiny)
-    order = rig.ask((NEWS, BIRCH), sampling=LONG, on_withdrawal=OnWithdrawal.RECOMPUTE)
+    order = rig.ask((NEWS, BIRCH), sampling=LONG, recompute_without=(BIRCH,))
     rig.run(steps=9)
     rig.authority.revoked.add(BIRCH)
     rig.authority.policy_epoch = 2
     rig.run()
     assert_recomputed_as_if_fresh(rig, make_rig(tiny, (NEWS,)), order, (NEWS,))
     assert rig.last(order).policy_epoch == 2
+
+
+def test_only_what_the_order_may_lose_is_outlived_and_nothing_that_was_voided(tiny):
+    rig = make_rig(tiny)
+    lasting, mixed = (
+        rig.ask((NEWS, BIRCH), sampling=LONG, recompute_without=names)
+        for names in ((NEWS, BIRCH), (BIRCH,))
+    )
+    rig.run(steps=9)
+    rig.authority.revoked |= {NEWS, BIRCH}
+    rig.authority.policy_epoch = 2
+    rig.run(steps=2)
+    assert rig.last(mixed).finish_reason is FinishReason.CONTENT_FILTER
+    assert rig.last_or_none(lasting) is None
+
+    rig = make_rig(tiny)
+    order = rig.ask((NEWS, BIRCH), sampling=LONG, recompute_without=(BIRCH,))
+    rig.run(steps=9)
+    rig.authority.voided.add(BIRCH)
+    assert rig.engine.withdraw(BIRCH, 2).streams_ended == (order,)
 
 
 def test_words_held_back_are_not_handed_over_after_a_withdrawal(tiny):
@@ -224,7 +243,7 @@ def test_a_recomputed_answer_that_no_longer_fits_ends(tiny):
     rig = make_rig(tiny)
     n = len(tiny.tokenizer.encode(PROMPTS[0]).ids)
     whole = Sampling(max_tokens=128 - n, seed=4)
-    order = rig.ask((NEWS, BIRCH), sampling=whole, on_withdrawal=OnWithdrawal.RECOMPUTE)
+    order = rig.ask((NEWS, BIRCH), sampling=whole, recompute_without=(BIRCH,))
     rig.run(steps=20)
     rig.engine._intake.encode_plain = lambda text: [5] * len(text.encode())
     rig.engine.withdraw(BIRCH, 2)
@@ -234,7 +253,7 @@ def test_a_recomputed_answer_that_no_longer_fits_ends(tiny):
 
 def test_a_fault_is_no_reason_to_go_on_without_an_expert(tiny):
     rig = make_rig(tiny)
-    order = rig.ask((BIRCH,), sampling=LONG, on_withdrawal=OnWithdrawal.RECOMPUTE)
+    order = rig.ask((BIRCH,), sampling=LONG, recompute_without=(BIRCH,))
     rig.run(steps=4)
     rig.authority.has_lease = False
     rig.run()
@@ -251,7 +270,7 @@ def withdrawn_in_a_delivery(rig):
             acks.append(rig.engine.withdraw(BIRCH, 2))
 
     rig.engine.submit(first, deliver)
-    second = rig.ask((NEWS, BIRCH), sampling=LONG, on_withdrawal=OnWithdrawal.RECOMPUTE)
+    second = rig.ask((NEWS, BIRCH), sampling=LONG, recompute_without=(BIRCH,))
     rig.run()
     assert [ack.streams_recomputed for ack in acks] == [(second,)]
     return second

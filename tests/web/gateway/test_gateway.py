@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import timedelta
 
 import httpx
 import openai
@@ -10,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from governance.models import ApiKey, Build, DecisionRecord, Ending, Expert, Licence
-from governance.services import consumers, snapshots
+from governance.services import consent, consumers, snapshots
 from governance.vocabulary import BuildState, ExpertState, Instrument
 from modelops.contract import (
     Delta,
@@ -226,6 +227,44 @@ def test_the_gateway_cuts_a_stream_when_policy_moves_on_under_a_slow_runner(dara
     text = "".join(c.choices[0].delta.content or "" for c in chunks)
     assert text == "before "
     assert chunks[-1].choices[0].finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize(("instrument", "lease_s", "heard"), [
+    (Instrument.WITHDRAW, 10, "before after without."),
+    (Instrument.WITHDRAW, 0, "before "),
+    (Instrument.INVALIDATE, 10, "before "),
+])  # fmt: skip
+def test_an_answer_that_outlives_an_expert_waits_a_lease_for_its_runner_to_say_so(
+    dara, runner, instrument, lease_s, heard
+):
+    code = Expert.objects.get(name="code")
+    begin = timezone.now() - timedelta(hours=1)
+    factories.licence(corpus=code.corpus, starts_at=begin, on_withdrawal="recompute")
+    snapshots.publish(reason="a later licence", at=timezone.now())
+
+    def script(order):
+        yield Delta(order.order_id, "before ")
+        taken = consent.withdraw(
+            code, by=None, at=timezone.now(), method="tests", instrument=instrument
+        )
+        connection.close()
+        while views.feed.newest().policy_epoch < taken.policy_epoch:
+            yield 0.02
+        views.feed.lease_s = lease_s
+        yield Delta(order.order_id, "after ")
+        yield Delta(order.order_id, "", recomputed_without=("code",))
+        yield Delta(order.order_id, "without.")
+        yield Done(order.order_id, FinishReason.STOP, Tally(1, 2), taken.policy_epoch)
+
+    runner.script = script
+    chunks = list(dara.chat.completions.create(**ASK, stream=True))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == heard
+    assert runner.orders[0].recompute_without == ("code",)
+    told = [c.model_extra["reclaim"].get("experts_withdrawn") for c in chunks if c.model_extra]
+    goes_on = "without" in heard
+    assert told == ([None, ["code"], ["code"]] if goes_on else [None, None])
+    reason = chunks[-1].choices[0].finish_reason
+    assert reason == ("stop" if goes_on else "content_filter")
 
 
 def test_an_answer_begun_on_a_build_that_was_replaced_since_is_not_cut(dara, runner, served):

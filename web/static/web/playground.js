@@ -157,7 +157,8 @@ class Answer {
     if (event.object === "reclaim.routing") return this.trace(event);
     const [choice] = event.choices ?? [];
     if (choice?.delta?.content) this.add(choice.delta.content);
-    if (event.reclaim && !choice?.finish_reason) this.open(event.reclaim);
+    if (event.reclaim?.experts_withdrawn && !choice?.finish_reason) this.goOn(event.reclaim.experts_withdrawn);
+    else if (event.reclaim && !choice?.finish_reason) this.open(event.reclaim);
     if (choice?.finish_reason) this.close(event.reclaim, choice.finish_reason);
     if (event.usage) this.fact("Tokens", `${event.usage.prompt_tokens} of the prompt, ${event.usage.completion_tokens} of the answer`);
   }
@@ -176,11 +177,12 @@ class Answer {
     this.fact("Policy epoch", String(about.policy_epoch));
   }
 
-  trace({ tokens, recomputed_without: gone }) {
+  trace({ tokens }) {
     this.waiting.push(...tokens);
-    if (gone?.length) {
-      this.notice("waiting", "Goes on without an expert", `${gone.join(", ")} was withdrawn. Its licence lets the answer go on, computed again without it; what stands already had it.`);
-    }
+  }
+
+  goOn(gone) {
+    this.notice("waiting", "Goes on without an expert", `${gone.join(", ")} was withdrawn. Its licence lets the answer go on, computed again without it; what stands already had it.`);
   }
 
   add(text) {
