@@ -63,7 +63,9 @@ SETTINGS: Final = {
         Setting("RECLAIM_LEASE_S", "10", "runner lease, 1 to 300 seconds"),
         Setting("RECLAIM_RUNNERS", "1", "runners that `reclaim up` starts, 1 to 16"),
         Setting("RECLAIM_RUNNER_URL", "unix://HOME/run/runner.sock", "runners, comma-separated"),
-        Setting("RECLAIM_LAYOUT", "fastest", "weights in a runner: fastest, packed or mapped"),
+        Setting("RECLAIM_ENGINE", "reference", "what a runner computes with: reference or vllm"),
+        Setting("RECLAIM_DEVICE", "cpu", "where the reference engine computes: cpu or cuda"),
+        Setting("RECLAIM_LAYOUT", "fastest", "weights on a CPU: fastest, packed or mapped"),
         Setting("RECLAIM_OPEN_ANSWERS", "1024", "answers open at once in one web process"),
         Setting("RECLAIM_GRACE_S", "5", "seconds answers may go on when a process is stopped"),
         Setting("RECLAIM_REQUESTS_PER_MINUTE", "0", "of a key that has no limit itself; 0: none"),
@@ -131,6 +133,8 @@ class Site:
 class Serving:
     lease_s: int
     runner_urls: tuple[str, ...]
+    engine: str
+    device: str
     layout: str
     open_answers: int
     grace_s: int
@@ -201,6 +205,8 @@ def read(environ: Mapping[str, str], beside: Path) -> Configuration:
         serving=Serving(
             lease_s=source.whole("RECLAIM_LEASE_S", 10, low=1, high=300),
             runner_urls=_runner_urls(source, places.home),
+            engine=source.choice("RECLAIM_ENGINE", ("reference", "vllm")),
+            device=source.choice("RECLAIM_DEVICE", ("cpu", "cuda")),
             layout=source.choice("RECLAIM_LAYOUT", ("fastest", "packed", "mapped")),
             open_answers=source.whole("RECLAIM_OPEN_ANSWERS", 1024, low=1, high=65536),
             grace_s=source.whole("RECLAIM_GRACE_S", 5, low=0, high=600),

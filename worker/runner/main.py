@@ -8,9 +8,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from modelops.contract import Authority, EngineClient
 from worker import boot
+
+MakeEngine = Callable[[str, Authority], EngineClient]
 
 log = logging.getLogger("worker.runner")
 
@@ -37,34 +41,41 @@ def _options(argv: Sequence[str] | None, lease_s: float) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-async def _serve(options: argparse.Namespace) -> int:
+def _engine_maker(options: argparse.Namespace) -> MakeEngine:
+    """What makes the engine of an anchor, as the settings say."""
     from django.conf import settings
 
     from modelops.artefacts.store import Store
-    from modelops.contract import Authority
-    from modelops.engine import Engine, reference_engine
+    from modelops.engine import reference_engine
     from modelops.engine.linear import Layout
+    from modelops.engine.vllm_plugin import vllm_engine
+
+    store = Store(settings.RECLAIM_STORE)
+    if settings.RECLAIM_ENGINE == "vllm":
+        return partial(vllm_engine, store, max_rows=options.rows)
+    device, named = settings.RECLAIM_DEVICE, settings.RECLAIM_LAYOUT
+    layout = None if device != "cpu" or named == "fastest" else Layout(named)
+    return partial(
+        reference_engine,
+        store,
+        max_rows=options.rows,
+        threads=options.threads,
+        device=device,
+        layout=layout,
+    )
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    from django.conf import settings
+
     from worker.runner.seen import SeenEpoch
     from worker.runner.service import Runner
-
-    store, named = Store(settings.RECLAIM_STORE), settings.RECLAIM_LAYOUT
-    layout = None if named == "fastest" else Layout(named)
-
-    def make_engine(anchor_digest: str, authority: Authority) -> Engine:
-        return reference_engine(
-            store,
-            anchor_digest,
-            authority,
-            max_rows=options.rows,
-            threads=options.threads,
-            layout=layout,
-        )
 
     runner = Runner(
         options.name,
         options.url,
         lease_s=options.lease_s,
-        make_engine=make_engine,
+        make_engine=_engine_maker(options),
         grace_s=settings.RECLAIM_GRACE_S,
         seen=SeenEpoch(settings.RECLAIM_HOME / "run" / f"{options.name}.epoch"),
     )
