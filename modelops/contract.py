@@ -195,16 +195,21 @@ class RefusalReason(StrEnum):
     BAD_ORDER = "bad_order"
     ENDING = "runner_ending"
     BAD_SAMPLING = "invalid_sampling"
+    QUOTA = "quota_used_up"
 
 
 @dataclass(frozen=True)
 class Refused:
-    """An order that was not begun: no token was computed. `retry` says a new decision may help."""
+    """An order that was not begun: no token was computed. `retry` says a new decision may help.
+
+    `experts` names those the refusal is about, where it is about some.
+    """
 
     order_id: str
     reason: RefusalReason
     detail: str
     retry: bool = False
+    experts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -331,7 +336,8 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "cause": EndCause,
     "reason": RefusalReason,
     **dict.fromkeys(
-        ("token_ids", "stop", "recompute_without", "recomputed_without", "routing"), tuple
+        ("token_ids", "stop", "experts", "recompute_without", "recomputed_without", "routing"),
+        tuple,
     ),
     "logit_bias": lambda value: tuple((token_id, bias) for token_id, bias in value),
 }

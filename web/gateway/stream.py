@@ -42,6 +42,7 @@ _REFUSALS = {
     RefusalReason.BAD_SAMPLING: (HTTPStatus.BAD_REQUEST, None),
     RefusalReason.NOT_PERMITTED: (HTTPStatus.FORBIDDEN, None),
     RefusalReason.OVERLOADED: (HTTPStatus.TOO_MANY_REQUESTS, 1),
+    RefusalReason.QUOTA: (HTTPStatus.PAYMENT_REQUIRED, None),
     RefusalReason.BAD_ORDER: (HTTPStatus.INTERNAL_SERVER_ERROR, None),
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -121,14 +121,15 @@ async def begun(
     caller: Caller, asked: wire.Asked, ask: Ask, min_policy_epoch: int = 0
 ) -> tuple[Admitted, AsyncGenerator[choices.Piece]]:
     """Decide and wait for the first word of every answer; decide anew once if a runner knows newer
-    policy. The pieces come by the index of their answer.
+    policy, or a quota that is used up. The pieces come by the index of their answer.
 
     Raises:
         GatewayError: denied, not on record, or no runner answers.
     """
+    spent: tuple[str, ...] = ()
     for is_last in (False, True):
         snapshot = await policy(min_policy_epoch)
-        admitted = await _admitted(caller, asked, ask, snapshot)
+        admitted = await _admitted(caller, asked, ask, snapshot, spent)
         ways = [stream.Passage(port, feed, one, one.ask).pieces() for one in admitted.each()]
         try:
             return admitted, await choices.begun(ways)
@@ -136,21 +137,26 @@ async def begun(
             if is_last:
                 raise stream.refused_for_good(retry.refused) from retry
             min_policy_epoch = max(min_policy_epoch, snapshot.policy_epoch)
+            spent = retry.refused.experts
     raise AssertionError("unreachable: the second try returns or raises")
 
 
-async def _admitted(caller: Caller, asked: wire.Asked, ask: Ask, snapshot: Snapshot) -> Admitted:
+async def _admitted(
+    caller: Caller, asked: wire.Asked, ask: Ask, snapshot: Snapshot, spent: Collection[str]
+) -> Admitted:
     """The decision and its record; without a record there is no permission."""
     try:
-        return await in_database(_decided, caller, asked, ask, snapshot)
+        return await in_database(_decided, caller, asked, ask, snapshot, spent)
     except (DatabaseError, psycopg.Error) as error:
         raise unavailable(
             "decision_unrecorded", "The decision could not be recorded, so nothing was generated."
         ) from error
 
 
-def _decided(caller: Caller, asked: wire.Asked, ask: Ask, snapshot: Snapshot) -> Admitted:
-    """Decide, and record it.
+def _decided(
+    caller: Caller, asked: wire.Asked, ask: Ask, snapshot: Snapshot, spent: Collection[str]
+) -> Admitted:
+    """Decide, and record it. `spent`: the experts for which a runner found no quota left.
 
     Raises:
         GatewayError: no such model, or not permitted.
@@ -159,8 +165,10 @@ def _decided(caller: Caller, asked: wire.Asked, ask: Ask, snapshot: Snapshot) ->
     at, begun_ns, decision_id = timezone.now(), time.perf_counter_ns(), uuid.uuid4()
     exhausted: frozenset[str] = frozenset()
     if limited := limits.of(snapshot):
-        covered = {one for found in covering(snapshot, ask, at).values() for one in found}
-        exhausted = quotas.used_up(limited & covered, at=at)
+        covering_each = covering(snapshot, ask, at)
+        covered = {one for found in covering_each.values() for one in found}
+        told = {one for name in spent for one in covering_each.get(name, ())}
+        exhausted = quotas.used_up(limited & covered, at=at) | (limited & told)
     decision = decide(snapshot, ask, at, exhausted=exhausted)
     not_preferred: Mapping[str, tuple[Why, ...]] = {}
     if asked.prefer:

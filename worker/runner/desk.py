@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from governance.errors import QuotaSpent
 from governance.policy.types import Ask, Denied
+from governance.vocabulary import Why
 from modelops.contract import (
     Done,
     EndCause,
@@ -119,8 +120,7 @@ class Desk:
                 detail = f"expected to read which licences have quotas, found: {error}"
                 return _refused(order, RefusalReason.USAGE_UNRECORDED, detail, retry=True)
             if isinstance(permission.decision, Denied):
-                whys = ", ".join(why.value for why in permission.decision.why)
-                return _refused(order, RefusalReason.NOT_PERMITTED, f"policy denies this: {whys}")
+                return _denied(order, ask, permission.decision)
             if order.build_digest != snapshot.build_digest or engine is None:
                 return _refused(
                     order,
@@ -203,6 +203,15 @@ class Desk:
             return EndCause.CONSENT_WITHDRAWN
         admission.checked_epoch, admission.checked_s = warrant.policy_epoch, now_s
         return EndCause.NONE
+
+
+def _denied(order: GenerationOrder, ask: Ask, denied: Denied) -> Refused:
+    detail = f"policy denies this: {', '.join(why.value for why in denied.why)}"
+    if denied.why != (Why.QUOTA,):
+        return _refused(order, RefusalReason.NOT_PERMITTED, detail)
+    # Whoever asked could not know, and is to decide again with this on record.
+    spent = tuple(sorted(ask.require & denied.denied.keys()))
+    return Refused(order.order_id, RefusalReason.QUOTA, detail, retry=True, experts=spent)
 
 
 def _refused(

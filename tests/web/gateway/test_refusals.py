@@ -9,11 +9,11 @@ import openai
 import pytest
 from django.utils import timezone
 
-from governance.models import ApiKey, Build, Ending, Expert
+from governance.models import ApiKey, Build, DecisionRecord, Ending, Expert
 from governance.policy.types import Ask, Denied
 from governance.services import quotas, snapshots, usage
 from governance.vocabulary import BuildState, Instrument, Why
-from modelops.contract import Delta
+from modelops.contract import Delta, RefusalReason, Refused
 from tests import factories
 from tests.web.gateway.stub_runner import plain_answer
 from web.gateway import refusals
@@ -39,6 +39,22 @@ def spend_the_quota_of_math():
         purpose="research", policy_epoch=1, build_digest="0" * 64, allowed=["math"],
         licences={"math": "math-v1"}, quota_slices=[part.id], promised_tokens=1_000, at=at,
     )  # fmt: skip
+
+
+def test_a_quota_that_only_the_runner_found_used_up_is_refused_in_the_same_shape(dara, runner):
+    runner.script = lambda order: [
+        Refused(order.order_id, RefusalReason.QUOTA, "none left", retry=True, experts=("math",))
+    ]
+    found = refused(dara, require=["math"])
+    assert len(runner.orders) == 1
+    row = DecisionRecord.objects.get(decision_id=found.body["reclaim"]["decision_id"])
+    assert (row.result["is_permitted"], row.result["why"]) == (False, ["QUOTA"])
+    spend_the_quota_of_math()
+    known = refused(dara, require=["math"])
+    assert (found.status_code, found.code) == (402, "quota_used_up")
+    for error in (found, known):
+        error.body["reclaim"].pop("decision_id")
+    assert found.body == known.body
 
 
 def test_quota_a_former_build_and_a_courts_order_each_have_a_status(dara, served, settings):

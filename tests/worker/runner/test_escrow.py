@@ -88,8 +88,8 @@ def test_an_expert_whose_quota_is_used_up_is_passed_over(story, runner):
     assert set(end.tally.routed) == {"public", "languages"}
     [refused] = clients.ask(url, story.order(max_tokens=1, ask={**story.ask, "require": ["code"]}))
     assert isinstance(refused, Refused)
-    assert refused.reason is RefusalReason.NOT_PERMITTED
-    assert "QUOTA" in refused.detail
+    assert (refused.reason, refused.experts) == (RefusalReason.QUOTA, ("code",))
+    assert refused.retry
 
 
 def test_an_answer_is_shortened_rather_than_robbed_of_an_expert(story, runner):
