@@ -68,6 +68,8 @@ def test_defaults_stand_on_a_bare_machine(tmp_path):
     assert found.serving == environment.Serving(
         10,
         (f"unix://{tmp_path}/run/runner.sock",),
+        "reference",
+        "cpu",
         "fastest",
         1024,
         5,

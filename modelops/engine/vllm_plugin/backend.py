@@ -112,24 +112,29 @@ class VllmBackend:
         folder, dtype = Path(self._folder.name), self._lay_out(Path(self._folder.name), slots)
         ModelRegistry.register_model(ARCHITECTURE, GovernedFlexOlmoForCausalLM)
         blocks = max_rows * -(-(self.length + 1) // BLOCK) + 1
-        self._llm = LLMEngine.from_engine_args(
-            EngineArgs(
-                model=str(folder),
-                skip_tokenizer_init=True,
-                dtype=str(dtype).removeprefix("torch."),
-                max_model_len=self.length + 1,
-                max_num_seqs=max_rows,
-                max_num_batched_tokens=max(step_tokens, max_rows),
-                block_size=BLOCK,
-                num_gpu_blocks_override=blocks,
-                kv_cache_memory_bytes=blocks * self._block_bytes(),
-                enable_prefix_caching=False,  # what is found there would not be counted
-                async_scheduling=False,
-                enforce_eager=True,
-                disable_log_stats=True,
-                moe_backend="auto" if not torch.cuda.is_available() else "triton",
-            )
+        arguments = EngineArgs(
+            model=str(folder),
+            skip_tokenizer_init=True,
+            dtype=str(dtype).removeprefix("torch."),
+            max_model_len=self.length + 1,
+            max_num_seqs=max_rows,
+            max_num_batched_tokens=max(step_tokens, max_rows),
+            block_size=BLOCK,
+            num_gpu_blocks_override=blocks,
+            kv_cache_memory_bytes=blocks * self._block_bytes(),
+            enable_prefix_caching=False,  # what is found there would not be counted
+            async_scheduling=False,
+            enforce_eager=True,
+            disable_log_stats=True,
+            moe_backend="triton" if torch.cuda.is_available() else "auto",
         )
+        try:
+            self._llm = LLMEngine.from_engine_args(arguments)
+        except (ValueError, RuntimeError, NotImplementedError) as error:
+            raise EngineError(
+                f"expected an anchor that vLLM's kernels take, found: {error}; serve it with the "
+                "reference engine"
+            ) from error
         self._runner = _runner_of(self._llm)
         self._model: GovernedFlexOlmoForCausalLM = self._runner.model
         self._rights = self._model.rights

@@ -269,3 +269,8 @@ def test_a_step_that_never_asked_for_its_rights_stops_the_engine(wide, served):
 def test_more_experts_than_slots_are_refused(wide):
     with pytest.raises(EngineError, match="slots"):
         rig_on(vllm_engine, wide, max_rows=2, slots=3, places=2)
+
+
+def test_an_anchor_that_vllms_kernels_do_not_take_is_refused(tmp_path):
+    with pytest.raises(EngineError, match="reference engine"):
+        rig_on(vllm_engine, worlds.build(tmp_path, hidden_size=48), max_rows=2)
