@@ -98,7 +98,10 @@ def nan_reaches_output(world: World, record: Record, sets: Sequence[tuple[str, .
     for layout, names in itertools.product(Layout, sets):
         kept = [world.refs[name] for name in names]
         nan = [world.poisoned[name] for name in NAMES if name not in names]
-        clean, poisoned = Bench(world, kept, 8, layout), Bench(world, kept + nan, 8, layout)
+        clean, poisoned = (
+            Bench(world, kept, 8, layout=layout),
+            Bench(world, kept + nan, 8, layout=layout),
+        )
         asks = [Ask(names, k, Sampling(12, temperature=0), k, score=True) for k in (1, 2, 3, 4)]
         for a, b in zip(clean.answers(asks), poisoned.answers(asks), strict=True):
             asked, reached = asked + 1, reached + int(a != b or not b[2])

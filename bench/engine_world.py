@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,7 @@ from modelops.contract import (
     Sampling,
     Warrant,
 )
-from modelops.engine import reference_engine
-from modelops.engine.linear import Layout
+from modelops.engine import Engine, reference_engine
 from modelops.model import flexolmo, tokenizer
 
 TOP_K = 2
@@ -158,19 +157,18 @@ class Bench:
         world: World,
         refs: Sequence[ExpertRef],
         rows: int,
-        layout: Layout | None = None,
-        device: str = "cpu",
+        make: Callable[..., Engine] = reference_engine,
+        **settings: Any,
     ) -> None:
         self._world, self._numbers = world, itertools.count()
         authority = AlwaysPermitted([*world.refs.values(), *refs])
-        self.engine = reference_engine(
+        self.engine = make(
             world.store,
             world.anchor_digest,
             authority,
             max_rows=rows,
             max_queue=1000,
-            layout=layout,
-            device=device,
+            **settings,
         )
         for ref in refs:
             self.engine.load(ref)
