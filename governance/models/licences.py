@@ -327,6 +327,11 @@ class Ending(models.Model):
     )
     wind_down_consumers = words()
     reason = models.TextField(blank=True)
+    authority = models.CharField(
+        max_length=200, blank=True, help_text="the authority or court that voided it"
+    )
+    authority_reference = models.CharField(max_length=100, blank=True, help_text="its file number")
+    authority_url = models.CharField(max_length=500, blank=True)
     ended_by = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", null=True)
     effective_at = models.DateTimeField()
     recorded_at = instant()
@@ -343,6 +348,11 @@ class Ending(models.Model):
             models.CheckConstraint(
                 name="ending_narrowed_never_erases",
                 condition=Q(erases=False) | Q(purposes__isnull=True, consumers__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="ending_by_an_authority_invalidates",
+                condition=Q(authority="", authority_reference="", authority_url="")
+                | (Q(instrument=Instrument.INVALIDATE) & ~Q(authority="")),
             ),
             models.CheckConstraint(
                 name="ending_wind_down_follows_its_effect",

@@ -11,6 +11,7 @@ from django.db.models import Q
 from governance.models import Build, Ending, FollowUp, Withdrawal
 from governance.policy.types import Ask
 from governance.services import builds, withdrawals
+from governance.services.effects import Demand
 from governance.vocabulary import CertificateStage, FollowUpKind, Instrument, Purpose
 
 
@@ -49,11 +50,11 @@ def withdrawal_progress(withdrawal: Withdrawal) -> WithdrawalProgress:
     )
 
 
-def voided(names: Collection[str], ask: Ask, at: datetime) -> tuple[str, ...]:
-    """Those of these experts that `ask` lost to an authority or a court, in order.
+def voided(names: Collection[str], ask: Ask, at: datetime) -> dict[str, Demand]:
+    """Those of these experts that `ask` lost to an authority or a court, in order, and on whose
+    demand, as far as that is on record.
 
-    Of all acts that ended use of an expert, or of a licence on its corpus, the latest counts. Who
-    gave the order is not on record, only that it was given.
+    Of all acts that ended use of an expert, or of a licence on its corpus, the latest counts.
     """
     purpose = [one.value for one in Purpose(ask.purpose).lineage]
     acts = (
@@ -64,9 +65,13 @@ def voided(names: Collection[str], ask: Ask, at: datetime) -> tuple[str, ...]:
     )
     about = ("expert__name", "licence__corpus__experts__name")
     found = acts.filter(Q(expert__name__in=names) | Q(licence__corpus__experts__name__in=names))
-    latest = {
-        name: instrument
-        for *named, instrument in found.values_list(*about, "instrument")
-        for name in named
+    said = ("instrument", "authority", "authority_reference", "authority_url")
+    latest: dict[str | None, tuple[str, ...]] = {}
+    for *named, instrument, authority, reference, url in found.values_list(*about, *said):
+        latest |= dict.fromkeys(named, (instrument, authority, reference, url))
+    ended = {name: latest[name] for name in sorted(names) if name in latest}
+    return {
+        name: Demand(*demand)
+        for name, (instrument, *demand) in ended.items()
+        if instrument == Instrument.INVALIDATE
     }
-    return tuple(n for n in sorted(names) if latest.get(n) == Instrument.INVALIDATE)

@@ -125,6 +125,8 @@ def _blocked(withdrawal: Withdrawal) -> Claim:
         (
             "that bytes are destroyed: blocked is not erased",
             "that bytes already handed to a network connection were called back",
+            "that an answer which went on without it (finish_reason recomputed) keeps no words "
+            "from before",
             *_NEVER_CLAIMED,
         ),
     )

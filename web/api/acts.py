@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 from django.db.models import EmailField
@@ -10,6 +11,7 @@ from rest_framework import serializers
 
 from governance.models import Consumer, DataOwner
 from governance.services import consumers, owners
+from governance.services.effects import Demand
 from governance.services.limits import MOST
 from governance.vocabulary import ConsumerStatus, Instrument, OwnerStatus
 
@@ -119,7 +121,26 @@ class Decide(serializers.Serializer[Any]):
     note = serializers.CharField(default="", allow_blank=True)
 
 
-class EndLicence(serializers.Serializer[Any]):
+class DemandInput(serializers.Serializer[Any]):
+    """On whose demand something is invalidated; told to consumers who are refused because of it."""
+
+    authority = serializers.CharField(
+        default="", allow_blank=True, max_length=200, help_text="authority or court"
+    )
+    authority_reference = serializers.CharField(
+        default="", allow_blank=True, max_length=100, help_text="its file number"
+    )
+    authority_url = serializers.CharField(
+        default="", allow_blank=True, max_length=500, help_text="begins with https://"
+    )
+
+
+def demand_of(given: dict[str, Any]) -> Demand:
+    """The demand in validated input, which is taken out of `given`."""
+    return Demand(**{one.name: given.pop(one.name) for one in fields(Demand)})
+
+
+class EndLicence(DemandInput):
     """End or pause a licence by one of the six instruments."""
 
     instrument = serializers.ChoiceField(choices=Instrument.choices())

@@ -15,6 +15,7 @@ from governance.models import Expert, LegalHold, Licence
 from governance.services import effects, experts, holds
 from governance.vocabulary import Instrument, Role
 from web import access, stepup
+from web.api.acts import DemandInput, demand_of
 from web.api.room import Room, one, shown
 from web.api.serializers import EndingSerializer
 
@@ -35,7 +36,7 @@ class ReachSerializer(serializers.Serializer[Any]):
     reason = serializers.CharField(default="", allow_blank=True)
 
 
-class InstrumentSerializer(ReachSerializer):
+class InstrumentSerializer(DemandInput, ReachSerializer):
     """One of the six instruments, put on an expert."""
 
     instrument = serializers.ChoiceField(choices=Instrument.choices())
@@ -122,6 +123,7 @@ class ExpertEffect(Room):
             method="api",
             scope=effects.Scope.of(given["purposes"], given["consumers"]),
             reason=given["reason"],
+            demand=demand_of(given),
         )
         return shown(EndingSerializer, done.ending, new=True)
 

@@ -276,7 +276,8 @@ class LicenceEnding(Room):
         licence = one(Licence.objects.all(), reference=reference)
         given = self.given(acts.EndLicence)
         scope = effects.Scope.of(given.pop("purposes"), given.pop("consumers"))
-        licences.end(licence, **given, scope=scope, by=by, at=timezone.now())
+        demand = acts.demand_of(given)
+        licences.end(licence, **given, scope=scope, demand=demand, by=by, at=timezone.now())
         licence.refresh_from_db()
         return shown(LicenceSerializer, licence)
 

@@ -102,6 +102,7 @@ class EndingSerializer(serializers.ModelSerializer[Ending]):
         fields: ClassVar[list[str]] = [
             "id", "instrument", "expert", "licence", "purposes", "consumers", "erases", "lifts",
             "effective_at", "wind_down_until", "wind_down_consumers", "recorded_at", "reason",
+            "authority", "authority_reference", "authority_url",
         ]  # fmt: skip
 
 

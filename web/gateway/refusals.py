@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -22,6 +23,7 @@ from django.conf import settings
 from governance.policy.types import Ask, Denied, Snapshot
 from governance.selectors.withdrawals import voided
 from governance.services import builds
+from governance.services.effects import Demand
 from governance.vocabulary import Why
 from web.gateway.errors import GatewayError
 from web.gateway.orders import MODEL_ALIAS, reasons, served_names
@@ -65,15 +67,28 @@ def denied(decision: Denied, ask: Ask, *, decision_id: uuid.UUID, at: datetime) 
         return GatewayError(
             HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS,
             CODES[Why.VOIDED],
-            f"{message} An authority or a court has voided {', '.join(ordered)}.",
-            reclaim=about | {"voided": list(ordered)},
-            # Who blocks, not who ordered it (RFC 7725, section 4).
-            headers={"Link": f'<{settings.RECLAIM_PUBLIC_URL}>; rel="blocked-by"'},
+            f"{message} An authority or a court has voided {_told(ordered)}.",
+            reclaim=about
+            | {"voided": [{"expert": name, **asdict(by)} for name, by in ordered.items()]},
+            headers={"Link": _links(ordered)},
         )
     weightiest = min(decision.why, key=lambda why: (why is Why.QUOTA, decision.why.index(why)))
     is_quota = weightiest is Why.QUOTA
     status = HTTPStatus.PAYMENT_REQUIRED if is_quota else HTTPStatus.FORBIDDEN
     return GatewayError(status, CODES[weightiest], message, reclaim=about)
+
+
+def _told(ordered: Mapping[str, Demand]) -> str:
+    """The experts, each with who ordered it, where that is on record."""
+    return ", ".join(f"{name} ({by.words})" if by.words else name for name, by in ordered.items())
+
+
+def _links(ordered: Mapping[str, Demand]) -> str:
+    """`blocked-by` is who blocks, never who ordered it (RFC 7725, section 4): we do. What the
+    authority has published about its order describes why."""
+    found = dict.fromkeys(by.authority_url for by in ordered.values() if by.authority_url)
+    links = [(settings.RECLAIM_PUBLIC_URL, "blocked-by"), *((url, "describedby") for url in found)]
+    return ", ".join(f'<{url}>; rel="{relation}"' for url, relation in links)
 
 
 def check_model(model: str, snapshot: Snapshot) -> None:

@@ -13,6 +13,7 @@ disables just that scope. The verbs `consent.withdraw`, `licences.end`, `licence
 `experts.suspend` and `experts.resume` are thin over this.
 """
 
+from governance.services.effects.demand import NO_DEMAND, Demand
 from governance.services.effects.engine import (
     Effect,
     lift,
@@ -28,8 +29,10 @@ from governance.services.effects.taking_back import take_back
 
 __all__ = [
     "EVERYTHING",
+    "NO_DEMAND",
     "RULES",
     "Capacity",
+    "Demand",
     "Effect",
     "Preview",
     "Rule",

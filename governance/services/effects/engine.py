@@ -13,6 +13,7 @@ from governance.log import events
 from governance.models import Account, Build, Ending, Expert, Licence, Withdrawal
 from governance.services import builds, snapshots
 from governance.services.effects import notice
+from governance.services.effects.demand import NO_DEMAND, Demand
 from governance.services.effects.rules import Capacity, capacities, check_may
 from governance.services.effects.scope import EVERYTHING, Scope
 from governance.services.effects.taking_back import locked, take_back
@@ -37,17 +38,19 @@ def put_into_effect(
     method: str,
     scope: Scope = EVERYTHING,
     reason: str = "",
+    demand: Demand = NO_DEMAND,
 ) -> Effect:
     """End or pause use of an expert. Repeated, it gives the first effect back unchanged.
 
     Raises:
         NotPermitted: the instrument is not theirs to use.
-        InvalidTerms: the scope names what does not exist.
+        InvalidTerms: the scope names what does not exist, or the demand cannot be one.
         UnlawfulMove: the expert cannot be paused any more, or a licence still covers one that
             is said to have expired.
     """
     instrument = Instrument(instrument)
     scope.check()
+    demand.check(instrument)
     with policy_act():
         found = locked(expert)
         held = check_may(instrument, by, found.owner_id, is_licence=False)
@@ -57,8 +60,11 @@ def put_into_effect(
             return Effect(notice.give(found, by=by, at=at, scope=scope, reason=reason))
         if instrument == Instrument.SUSPEND or not scope.is_everything:
             is_owners = Capacity.OWNER in held
-            return Effect(_disable(found, instrument, scope, by, at, reason, is_owners=is_owners))
-        withdrawal = take_back(found, instrument, by=by, at=at, reason=reason, method=method)
+            said = {"reason": reason, **demand.as_columns()}
+            return Effect(_disable(found, instrument, scope, by, at, said, is_owners=is_owners))
+        withdrawal = take_back(
+            found, instrument, by=by, at=at, reason=reason, method=method, demand=demand
+        )
     return Effect(withdrawal.ending, withdrawal)
 
 
@@ -79,11 +85,14 @@ def _disable(
     scope: Scope,
     by: Account | None,
     at: datetime,
-    reason: str,
+    words: dict[str, str],
     *,
     is_owners: bool,
 ) -> Ending:
-    """Disable all of an expert for a while, or a part of its use: nothing is erased."""
+    """Disable all of an expert for a while, or a part of its use: nothing is erased.
+
+    `words` are those of the ending's columns that say why.
+    """
     standing = expert.endings.filter(instrument=instrument, lifts=None, lifted_by=None)
     for ending in scope.same(standing):
         if instrument != Instrument.SUSPEND or _is_owners(ending, expert) == is_owners:
@@ -96,10 +105,10 @@ def _disable(
     ending = Ending.objects.create(
         instrument=instrument,
         expert=expert,
-        reason=reason,
         ended_by=by,
         effective_at=at,
         recorded_at=at,
+        **words,
         **scope.as_columns(),
     )
     said = f"{expert} suspended" if instrument == Instrument.SUSPEND else f"{expert}: {scope.words}"
@@ -112,7 +121,7 @@ def _disable(
         at=at,
         details={
             "instrument": instrument.value,
-            "reason": reason,
+            **words,
             "build": build.number if build else None,
             **scope.as_columns(),
         },
@@ -129,16 +138,18 @@ def put_on_licence(
     at: datetime,
     scope: Scope = EVERYTHING,
     reason: str = "",
+    demand: Demand = NO_DEMAND,
 ) -> Ending:
     """End or pause a licence. Repeated, it gives the first ending back. Bytes stay.
 
     Raises:
         NotPermitted: the instrument is not theirs to use.
-        InvalidTerms: the scope names what does not exist.
+        InvalidTerms: the scope names what does not exist, or the demand cannot be one.
         UnlawfulMove: the licence was never approved.
     """
     instrument = Instrument(instrument)
     scope.check()
+    demand.check(instrument)
     with policy_act():
         found = Licence.objects.select_for_update(of=("self",)).select_related("corpus")
         row = found.get(pk=licence.pk)
@@ -156,6 +167,7 @@ def put_on_licence(
             reason=reason,
             ended_by=by,
             recorded_at=at,
+            **demand.as_columns(),
             **scope.as_columns(),
             **_clocks(row, instrument, scope, at),
         )
@@ -173,6 +185,7 @@ def put_on_licence(
                 "effective_at": ending.effective_at,
                 "wind_down_until": ending.wind_down_until,
                 "reason": reason,
+                **demand.as_columns(),
                 **scope.as_columns(),
             },
         )

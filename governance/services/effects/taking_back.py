@@ -20,6 +20,7 @@ from governance.models import (
     Withdrawal,
 )
 from governance.services import builds, followups, snapshots
+from governance.services.effects.demand import NO_DEMAND, Demand
 from governance.services.effects.rules import RULES
 from governance.vocabulary import (
     CertificateStage,
@@ -54,6 +55,7 @@ def take_back(
     at: datetime,
     reason: str,
     method: str,
+    demand: Demand = NO_DEMAND,
     ending: Ending | None = None,
 ) -> Withdrawal:
     """End all use of an expert inside the caller's policy act, and promise what must follow.
@@ -77,6 +79,7 @@ def take_back(
         ended_by=by,
         effective_at=at,
         recorded_at=at,
+        **demand.as_columns(),
     )
     _end_consent(expert, instrument, by, at, reason, method)
     called_off = _call_off(expert, at)
@@ -94,6 +97,7 @@ def take_back(
             "reason": reason,
             "build": rebuild.number if rebuild else None,
             "erases": ending.erases,
+            **demand.as_columns(),
         },
     )
     return withdrawal

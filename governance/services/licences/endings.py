@@ -6,6 +6,7 @@ from datetime import datetime
 
 from governance.models import Account, Ending, Licence
 from governance.services import effects
+from governance.services.effects.demand import NO_DEMAND, Demand
 from governance.services.effects.scope import EVERYTHING, Scope
 from governance.vocabulary import Instrument
 
@@ -18,6 +19,7 @@ def end(
     at: datetime,
     reason: str = "",
     scope: Scope = EVERYTHING,
+    demand: Demand = NO_DEMAND,
 ) -> Ending:
     """End or pause a licence, and publish it. Ending it twice gives the first ending back.
 
@@ -26,10 +28,12 @@ def end(
 
     Raises:
         NotPermitted: the instrument is not theirs to use.
-        InvalidTerms: the scope names what does not exist.
+        InvalidTerms: the scope names what does not exist, or the demand cannot be one.
         UnlawfulMove: the licence was never approved.
     """
-    return effects.put_on_licence(instrument, licence, by=by, at=at, scope=scope, reason=reason)
+    return effects.put_on_licence(
+        instrument, licence, by=by, at=at, scope=scope, reason=reason, demand=demand
+    )
 
 
 def resume(licence: Licence, *, by: Account | None, at: datetime, reason: str = "") -> Ending:

@@ -1,5 +1,6 @@
 """Six instruments, one engine: who may, when it bites, what is disabled and what is erased."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,7 @@ from governance.models import (
 from governance.policy.decide import decide
 from governance.policy.types import Ask
 from governance.services import consent, consumers, effects, experts, licences, snapshots
-from governance.services.effects import RULES, Capacity, Scope, When
+from governance.services.effects import RULES, Capacity, Demand, Scope, When
 from governance.vocabulary import ExpertState, FollowUpKind, Instrument, Why
 from tests import cast as story
 from tests import factories
@@ -41,7 +42,7 @@ def served(**terms):
     return cast
 
 
-def put(cast, instrument, *, by=None, scope=effects.EVERYTHING, at=None):
+def put(cast, instrument, *, by=None, scope=effects.EVERYTHING, at=None, **more):
     return effects.put_into_effect(
         instrument,
         cast.experts["code"],
@@ -49,6 +50,7 @@ def put(cast, instrument, *, by=None, scope=effects.EVERYTHING, at=None):
         at=at or cast.later(),
         method="tests",
         scope=scope,
+        **more,
     )
 
 
@@ -118,6 +120,51 @@ def test_ending_all_of_an_expert_disables_and_erases(instrument):
     assert (done.ending.erases, done.withdrawal.instrument) == (True, instrument)
     assert Why.WITHDRAWN in ask(cast)
     assert FollowUp.objects.filter(kind=FollowUpKind.ERASE).count() == 1
+
+
+COURT = Demand("Court of Utrecht", "C/16/1", "https://court.example/c-16-1")
+
+
+@pytest.mark.parametrize("how", ["all", "part", "licence"])
+def test_who_ordered_it_is_kept_with_the_act_and_in_the_log(how):
+    cast, invalidate = served(), Instrument.INVALIDATE
+    if how == "licence":
+        licences.end(
+            cast.licences["code"], instrument=invalidate, by=cast.cato, at=cast.later(),
+            demand=COURT,
+        )  # fmt: skip
+    else:
+        scope = Scope.of(["research"]) if how == "part" else effects.EVERYTHING
+        put(cast, invalidate, by=cast.cato, scope=scope, demand=COURT)
+    said = {
+        "authority": "Court of Utrecht",
+        "authority_reference": "C/16/1",
+        "authority_url": "https://court.example/c-16-1",
+    }
+    assert Ending.objects.filter(**said).count() == 1
+    told = [json.loads(one.body)["details"] for one in StagedEvent.objects.all()]
+    assert [one for one in told if said.items() <= one.items()]
+    assert Why.VOIDED in ask(cast)
+
+
+@pytest.mark.parametrize(("demand", "field"), [
+    (Demand("", "C/16/1"), "authority"),
+    (Demand("Court", authority_url="http://court.example"), "authority_url"),
+    (Demand("Court", authority_url='https://court.example/>; rel="x'), "authority_url"),
+    (Demand("Court", authority_url="https://"), "authority_url"),
+    (Demand("C" * 201), "authority"),
+])  # fmt: skip
+def test_a_demand_that_cannot_be_told_is_refused_at_its_field(demand, field):
+    with pytest.raises(InvalidTerms) as refused:
+        put(served(), Instrument.INVALIDATE, demand=demand)
+    assert list(refused.value.fields) == [field]
+
+
+def test_only_what_invalidates_rests_on_a_demand():
+    with pytest.raises(InvalidTerms) as refused:
+        put(served(), Instrument.REVOKE, demand=COURT)
+    assert list(refused.value.fields) == ["authority"]
+    assert not Ending.objects.exists()
 
 
 @pytest.mark.parametrize("instrument", [i for i in Instrument if i is not Instrument.EXPIRE])

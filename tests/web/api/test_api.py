@@ -126,7 +126,8 @@ ACTS = {
     "licences/plays-texts-v1/approve": ({"note": "Read"}, "celia", ("ada", "edda", "aude"), 200),
     "licences/plays-texts-v1/reject": ({}, "celia", ("ada", "edda", "aude"), 200),
     "licences/code-texts-v1/end": (
-        {"instrument": "revoke", "reason": "x"}, "cato", ("ada", "edda", "aude"), 200,
+        {"instrument": "invalidate", "reason": "x", "authority": "Court of Utrecht"},
+        "cato", ("ada", "edda", "aude"), 200,
     ),
     "experts": (
         {"name": "plays", "title": "Plays", "corpus": "plays-texts"}, "edda", ("ada", "cato"), 201,

@@ -69,6 +69,9 @@ def test_quota_a_former_build_and_a_courts_order_each_have_a_status(dara, served
         instrument=Instrument.INVALIDATE,
         expert=Expert.objects.get(name="code"),
         effective_at=timezone.now(),
+        authority="Court of Utrecht",
+        authority_reference="C/16/1",
+        authority_url="https://court.example/c-16-1",
     )
     Build.objects.filter(pk=served.build.pk).update(state=BuildState.RETIRED)
     math = Expert.objects.get(name="math").revisions.get()
@@ -79,8 +82,14 @@ def test_quota_a_former_build_and_a_courts_order_each_have_a_status(dara, served
     assert (error.status_code, error.code) == (410, "build_withdrawn")
     error = refused(dara, require=["code"])
     assert (error.status_code, error.code) == (451, "voided_by_authority")
-    assert error.body["reclaim"]["voided"] == ["code"]
-    assert error.response.headers["Link"] == f'<{settings.RECLAIM_PUBLIC_URL}>; rel="blocked-by"'
+    assert error.body["reclaim"]["voided"] == [{
+        "expert": "code", "authority": "Court of Utrecht", "authority_reference": "C/16/1",
+        "authority_url": "https://court.example/c-16-1",
+    }]  # fmt: skip
+    assert "voided code (Court of Utrecht, file C/16/1, https://court" in error.body["message"]
+    blocker, published = error.response.headers["Link"].split(", ")
+    assert blocker == f'<{settings.RECLAIM_PUBLIC_URL}>; rel="blocked-by"'
+    assert published == '<https://court.example/c-16-1>; rel="describedby"'
 
 
 def test_every_answer_has_a_request_id_and_what_is_not_offered_is_said(dara, ember, site):
@@ -186,6 +195,7 @@ def test_every_reason_has_a_code():
     (Instrument.INVALIDATE, {"purposes": ["research"]}, (Why.WITHDRAWN,), 451),
     (Instrument.INVALIDATE, {"purposes": ["justice"]}, (Why.WITHDRAWN,), 403),
     (Instrument.INVALIDATE, {"consumers": ["ember"]}, (Why.WITHDRAWN,), 403),
+    (Instrument.INVALIDATE, {}, (Why.VOIDED,), 451),
     (Instrument.INVALIDATE, {}, (Why.PURPOSE,), 403),
     (Instrument.WITHDRAW, {}, (Why.WITHDRAWN,), 403),
 ])  # fmt: skip

@@ -153,6 +153,22 @@ def test_legal_staff_put_an_instrument_into_effect(by):
     assert (ending.instrument, ending.purposes) == ("revoke", ["research"])
 
 
+def test_who_ordered_it_stands_on_the_pages(by):
+    act = {
+        "instrument": "invalidate", "reason": "x", "purposes": ["research"],
+        "authority": "Court of Utrecht", "authority_reference": "C/16/1", "authority_url": "https://court.example/c-16-1",
+    }  # fmt: skip
+    refused = by("cato").post("/legal/experts/code/effect/", {**act, "authority_url": "ftp://x"})
+    assert (refused.status_code, list(refused.context["effect_form"].errors)) == (
+        422, ["authority_url"],
+    )  # fmt: skip
+    by("cato").post("/legal/experts/code/effect/", act)
+    by("cato").post("/legal/licences/code-texts-v1/end/", act)
+    for page in ("experts/code/", "licences/code-texts-v1/history/", "due/"):
+        told = text_of(by("cato").get(f"/legal/{page}"))
+        assert 'Ordered by Court of Utrecht, file C/16/1, <a href="https://court' in told
+
+
 # ── Due ──────────────────────────────────────────────────────────────────────────────────────────
 def test_a_gap_is_resolved_from_the_board_with_a_note(by):
     gap = FollowUp.objects.filter(kind=FollowUpKind.RESOLVE_GAP).first()

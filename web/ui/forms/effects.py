@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from datetime import UTC, datetime, time
 from typing import Any
 
 from django import forms
 
 from governance.models import Consumer
-from governance.services.effects import Scope
+from governance.services.effects import Demand, Scope
 from governance.vocabulary import Instrument, Purpose
 from web.ui.forms.fields import Day
 
@@ -17,6 +18,9 @@ ON_EXPERT = (
     Instrument.SUSPEND, Instrument.TERMINATE, Instrument.REVOKE, Instrument.INVALIDATE,
     Instrument.WITHDRAW, Instrument.EXPIRE,
 )  # fmt: skip
+
+
+_DEMANDED = tuple(one.name for one in fields(Demand))
 
 
 class ScopeForm(forms.Form):
@@ -43,7 +47,31 @@ class ScopeForm(forms.Form):
         return Scope.of(self.cleaned_data["purposes"], self.cleaned_data["consumers"])
 
 
-class EffectForm(ScopeForm):
+class DemandForm(ScopeForm):
+    """The reach of an act, and on whose demand it is done, where it invalidates."""
+
+    authority = forms.CharField(
+        label="Ordered by", max_length=200, required=False,
+        help_text="The authority or court. Consumers who are refused because of it are told.",
+    )  # fmt: skip
+    authority_reference = forms.CharField(label="Its file number", max_length=100, required=False)
+    authority_url = forms.CharField(
+        label="Where it is published", max_length=500, required=False,
+        help_text="An address that begins with https://.",
+        widget=forms.URLInput(),
+    )  # fmt: skip
+
+    @property
+    def demand_fields(self) -> tuple[forms.BoundField, ...]:
+        """The fields about the demand, for the page."""
+        return tuple(self[name] for name in _DEMANDED)
+
+    def demand(self) -> Demand:
+        """The demand of a valid form."""
+        return Demand(**{name: self.cleaned_data[name] for name in _DEMANDED})
+
+
+class EffectForm(DemandForm):
     """An instrument, its reach and its reason, put on an expert by staff."""
 
     field_order = ("instrument", "reason", "purposes", "consumers")

@@ -25,7 +25,7 @@ from governance.vocabulary import (
     Sector,
     Use,
 )
-from web.ui.forms.effects import ScopeForm
+from web.ui.forms.effects import DemandForm
 from web.ui.forms.fields import Day, LongSelect
 
 DUTY_ROWS = range(1, 6)
@@ -329,7 +329,7 @@ class ReadingForm(forms.Form):
     )  # fmt: skip
 
 
-class EndLicenceForm(ScopeForm):
+class EndLicenceForm(DemandForm):
     """End or pause a licence, or a part of what it allows."""
 
     field_order = ("instrument", "reason", "purposes", "consumers")

@@ -82,6 +82,7 @@ def put_into_effect(request: HttpRequest, name: str) -> HttpResponseBase:
                 method="legal page",
                 scope=form.scope(),
                 reason=form.cleaned_data["reason"],
+                demand=form.demand(),
             )
             erased = "its bytes are erased next" if done.withdrawal else "nothing is erased"
             said = Instrument(done.ending.instrument).label

@@ -103,6 +103,7 @@ def end_licence(request: HttpRequest, reference: str) -> HttpResponseBase:
                 instrument=Instrument(form.cleaned_data["instrument"]),
                 reason=form.cleaned_data["reason"],
                 scope=form.scope(),
+                demand=form.demand(),
                 by=by,
                 at=timezone.now(),
             )
