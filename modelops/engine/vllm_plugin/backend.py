@@ -8,16 +8,11 @@ never ends by itself inside vLLM; the engine ends it, and its cache is wiped fir
 
 from __future__ import annotations
 
-import inspect
 import itertools
-import json
-import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,27 +25,12 @@ from modelops.engine.routing import RowUse
 from modelops.engine.runner_step import Outcome
 from modelops.engine.scheduler import StepPlan
 from modelops.engine.sequence import NO_ROW, Sequence
-from modelops.engine.vllm_plugin import ENVIRONMENT, WRITTEN_FOR
+from modelops.engine.vllm_plugin.process import Vllm
 from modelops.engine.vllm_plugin.rights import Span
-from modelops.engine.weights import load_verified, read_expert
-from modelops.errors import EngineError, RoutingGuardError
-from modelops.model import flexolmo
-
-os.environ.update(ENVIRONMENT)  # vLLM reads it when it is imported
-
-from vllm import EngineArgs, ModelRegistry, SamplingParams
-from vllm.distributed import cleanup_dist_env_and_memory
-from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine.llm_engine import LLMEngine
-
-from modelops.engine.vllm_plugin.model import (
-    ARCHITECTURE,
-    GovernedFlexOlmoForCausalLM,
-)
 from modelops.engine.vllm_plugin.slots import Slots
-
-BLOCK = 128
-"""Tokens of a block of the cache: what vLLM's kernels on a CPU and a GPU both take."""
+from modelops.engine.weights import read_expert
+from modelops.errors import EngineError
+from modelops.model import flexolmo
 
 
 @dataclass
@@ -108,41 +88,21 @@ class VllmBackend:
         # vLLM ends a request at its own limit, and gives its cache away unwiped: never reach it.
         self.length = min(max_length or most, most - 1)
         self.most_places: int | None = min(places, slots)
-        self._folder = tempfile.TemporaryDirectory(prefix="reclaim-vllm-")
-        folder, dtype = Path(self._folder.name), self._lay_out(Path(self._folder.name), slots)
-        ModelRegistry.register_model(ARCHITECTURE, GovernedFlexOlmoForCausalLM)
-        blocks = max_rows * -(-(self.length + 1) // BLOCK) + 1
-        arguments = EngineArgs(
-            model=str(folder),
-            skip_tokenizer_init=True,
-            dtype=str(dtype).removeprefix("torch."),
-            max_model_len=self.length + 1,
-            max_num_seqs=max_rows,
-            max_num_batched_tokens=max(step_tokens, max_rows),
-            block_size=BLOCK,
-            num_gpu_blocks_override=blocks,
-            kv_cache_memory_bytes=blocks * self._block_bytes(),
-            enable_prefix_caching=False,  # what is found there would not be counted
-            async_scheduling=False,
-            enforce_eager=True,
-            disable_log_stats=True,
-            moe_backend="triton" if torch.cuda.is_available() else "auto",
+        self._vllm = Vllm(
+            store,
+            anchor_digest,
+            self._config,
+            rows=max_rows,
+            length=self.length + 1,
+            step_tokens=step_tokens,
+            slots=slots,
+            places=min(places, slots),
         )
-        try:
-            self._llm = LLMEngine.from_engine_args(arguments)
-        except (ValueError, RuntimeError, NotImplementedError) as error:
-            raise EngineError(
-                f"expected an anchor that vLLM's kernels take, found: {error}; serve it with the "
-                "reference engine"
-            ) from error
-        self._runner = _runner_of(self._llm)
-        self._model: GovernedFlexOlmoForCausalLM = self._runner.model
-        self._rights = self._model.rights
-        self._slots = Slots(self._model.governed)
-        self._model.choose = self._choose
-        self._runner._prepare_inputs = self._opening(self._runner._prepare_inputs)  # noqa: SLF001
-        self.layout = f"vllm-{self._model.governed[0].gate.weight.device.type}"
-        self.kv_bytes = sum(_bytes_of(one) for one in self._runner.kv_caches)
+        model = self._vllm.model
+        model.choose = self._choose
+        self._rights, self._layers = model.rights, len(model.governed)
+        self._slots = Slots(model.governed)
+        self.layout, self.kv_bytes = f"vllm-{model.device_config.device_type}", self._vllm.kv_bytes
         self._max_rows = max_rows
         self._waiting: deque[Sequence] = deque()
         self._begun: dict[str, _Request] = {}  # by order id, in the order they began
@@ -236,19 +196,14 @@ class VllmBackend:
         """Never abandoned: a step of vLLM's cannot be. What it computed for who lost permission
         meanwhile is not released."""
         self._tokens, self._has_chosen = {}, False
-        self._rights.close()
-        try:
-            prompts = {out.request_id: out.prompt_logprobs for out in self._llm.step()}
-        except Exception as error:
-            # What vLLM remembers of its requests is not known now: stop, and be started anew.
-            raise RoutingGuardError(f"vLLM failed inside a step: {error}") from error
+        prompts = self._vllm.step()
         computed = [one for r in self._begun.values() for one in r.held]
         for request in self._begun.values():
             request.held = []
         spans = self._rights.spans
         before = [self._inner[span.request_id].reached for span in spans]
         first = [max(span.start, reached) for span, reached in zip(spans, before, strict=True)]
-        uses = self._rights.uses(first, len(self._model.governed))
+        uses = self._rights.uses(first, self._layers)
         for span, start, use in zip(spans, first, uses, strict=True):
             if start < span.end:  # the rest was computed before, and given up for lack of room
                 computed += self._step_of(span, start, use, prompts)
@@ -263,27 +218,15 @@ class VllmBackend:
     def close(self) -> None:
         for request in list(self._begun.values()):
             self._forget(request)
-        self._llm.engine_core.shutdown()
-        cleanup_dist_env_and_memory()
-        self._folder.cleanup()
+        self._vllm.close()
 
     # ---- inside --------------------------------------------------------------------------------
 
     def _begin(self, sequence: Sequence) -> None:
         """Hand a sequence to vLLM: what is known of its text, and no end in sight."""
         order, taken = sequence.order, {r.sequence.row for r in self._begun.values()}
-        ids = [*sequence.context_ids]
-        params = SamplingParams(
-            max_tokens=self.length + 1 - len(ids),
-            temperature=0.0,
-            ignore_eos=True,
-            detokenize=False,
-            prompt_logprobs=0 if order.score_prompt else None,
-            output_kind=RequestOutputKind.DELTA,
-        )
-        prompt = {"prompt_token_ids": ids}
         outer_id = f"{order.order_id}/{next(self._numbers)}"
-        inner_id = self._llm.add_request(outer_id, prompt, params)
+        inner_id = self._vllm.begin(outer_id, sequence.context_ids, order.score_prompt)
         request = _Request(sequence, outer_id, inner_id)
         self._begun[order.order_id] = self._inner[inner_id] = request
         sequence.row = min(set(range(self._max_rows)) - taken)
@@ -294,30 +237,9 @@ class VllmBackend:
         self._rights.admit(request.inner_id, slots, request.sequence.top_k())
 
     def _forget(self, request: _Request) -> None:
-        """Wipe what vLLM's cache holds of a request, and end it there."""
-        core = self._llm.engine_core.engine_core
-        blocks = core.scheduler.kv_cache_manager.get_block_ids(request.inner_id)
-        with torch.inference_mode():
-            self._runner._zero_block_ids([id_ for group in blocks for id_ in group])  # noqa: SLF001
-        self._llm.abort_request([request.inner_id], internal=True)
+        self._vllm.end(request.inner_id)
         self._rights.release(request.inner_id)
         del self._begun[request.sequence.order_id], self._inner[request.inner_id]
-
-    def _opening(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
-        """The runner's own preparation of a step, with the rights of its tokens written first."""
-
-        def prepared(scheduled: Any, sizes: Any) -> Any:
-            batch = self._runner.input_batch
-            starts = batch.num_computed_tokens_cpu[: batch.num_reqs].tolist()
-            self._rights.open(
-                [
-                    Span(id_, start, start + int(size))
-                    for id_, start, size in zip(batch.req_ids, starts, sizes, strict=True)
-                ]
-            )
-            return prepare(scheduled, sizes)
-
-        return prepared
 
     def _choose(self, logits_BV: torch.Tensor) -> torch.Tensor:
         """The token of each request whose text is whole; called again for a prompt's scores."""
@@ -370,49 +292,6 @@ class VllmBackend:
             start, scores = 0, _scores(sequence, prompts.get(request.outer_id))
         step = StepPlan((sequence,), start, span.end)
         return [(step, Outcome((token_id,), (use,), (scores,), (likelihood,)))]
-
-    def _lay_out(self, folder: Path, slots: int) -> torch.dtype:
-        """Fill a folder as vLLM reads it, the anchor's file where it lies and its configuration
-        widened; the type of the weights."""
-        manifest = self._store.anchor(self._anchor_digest)
-        shared = load_verified(self._store, manifest.weights_digest)
-        fields = json.loads(self._store.read(manifest.config_digest))
-        fields |= {
-            "architectures": [ARCHITECTURE],
-            "num_experts": slots,
-            "num_experts_per_tok": self.most_places,
-        }
-        (folder / "config.json").write_text(json.dumps(fields))
-        (folder / "model.safetensors").symlink_to(self._store.path(manifest.weights_digest))
-        return next(iter(shared.values())).dtype
-
-    def _block_bytes(self) -> int:
-        heads = self._config.num_key_value_heads or self._config.num_attention_heads
-        width = self._config.hidden_size // self._config.num_attention_heads
-        return 2 * 4 * BLOCK * int(heads) * width * int(self._config.num_hidden_layers)
-
-
-def _runner_of(llm: LLMEngine) -> Any:
-    """The one model runner of this process, if it is as this was written for.
-
-    Raises:
-        EngineError: it is not.
-    """
-    (runner,) = llm.collective_rpc(lambda worker: worker.model_runner)
-    found = list(inspect.signature(runner._prepare_inputs).parameters)  # noqa: SLF001
-    wanted = ["scheduler_output", "num_scheduled_tokens"]
-    if found != wanted or not hasattr(runner, "_zero_block_ids"):
-        raise EngineError(
-            f"expected vLLM's runner to prepare a step from {wanted} and to wipe blocks, found "
-            f"{found}; use vLLM {WRITTEN_FOR}"
-        )
-    if runner.device.type != "cpu" and not hasattr(runner, "_kv_block_zeroer"):
-        runner._init_kv_zero_meta()  # noqa: SLF001
-    return runner
-
-
-def _bytes_of(cache: Any) -> int:
-    return sum(one.nbytes for one in cache) if isinstance(cache, list | tuple) else cache.nbytes
 
 
 def _sum(before: RowUse | None, use: RowUse) -> RowUse:

@@ -157,18 +157,16 @@ def test_a_withdrawal_ends_wipes_and_unloads_and_touches_nobody_else(vllm, ours)
     other = vllm.ask((NOTES,), PROMPTS[1], sampling=long)
     vllm.run(6)
     before, backend = len(vllm.heard[hit]), vllm.engine._backend
-    request = backend._begun[hit]
-    (blocks,) = backend._llm.engine_core.engine_core.scheduler.kv_cache_manager.get_block_ids(
-        request.inner_id
-    )
+    blocks = backend._vllm.blocks_of(backend._begun[hit].inner_id)
+    caches = backend._vllm._runner.kv_caches
     slot = list(backend.names()).index(BIRCH)
-    assert all(kept[blocks].any() for kept in backend._runner.kv_caches)
+    assert all(kept[blocks].any() for kept in caches)
     ack = vllm.engine.withdraw(BIRCH, 2)
     assert ack.was_loaded
     assert ack.streams_ended == (hit,)
     assert ack.freed_bytes > 0
-    assert not any(kept[blocks].any() for kept in backend._runner.kv_caches)
-    for block in backend._model.governed:
+    assert not any(kept[blocks].any() for kept in caches)
+    for block in backend._vllm.model.governed:
         held = block.experts.routed_experts
         for weight in (held.w13_weight, held.w2_weight, block.gate.weight):
             assert not weight[slot].any()
@@ -257,8 +255,8 @@ def _after_a_step(rig, order_id):
 def test_a_step_that_never_asked_for_its_rights_stops_the_engine(wide, served):
     """Mutant: vLLM prepares its steps in another place than the one that was hooked."""
     rig = rig_on(vllm_engine, wide, max_rows=2)  # a second one in the same process
-    backend = rig.engine._backend
-    backend._runner._prepare_inputs = type(backend._runner)._prepare_inputs.__get__(backend._runner)
+    runner = rig.engine._backend._vllm._runner
+    runner._prepare_inputs = type(runner)._prepare_inputs.__get__(runner)
     order_id = rig.ask((NEWS,))
     rig.run()
     assert rig.last(order_id).finish_reason is FinishReason.ERROR
@@ -271,6 +269,7 @@ def test_more_experts_than_slots_are_refused(wide):
         rig_on(vllm_engine, wide, max_rows=2, slots=3, places=2)
 
 
-def test_an_anchor_that_vllms_kernels_do_not_take_is_refused(tmp_path):
+@pytest.mark.parametrize("sizes", [{"hidden_size": 48}, {}], ids=["experts", "attention"])
+def test_an_anchor_that_vllms_kernels_do_not_take_is_refused(tmp_path, sizes):
     with pytest.raises(EngineError, match="reference engine"):
-        rig_on(vllm_engine, worlds.build(tmp_path, hidden_size=48), max_rows=2)
+        rig_on(vllm_engine, worlds.build(tmp_path, **sizes), max_rows=2)
