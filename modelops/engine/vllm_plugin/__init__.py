@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process, one thread: ours
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the runner that a CPU and a GPU share
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_CONFIGURE_LOGGING": "0",  # its lines go where ours go
     "VLLM_NO_USAGE_STATS": "1",
 }
 """What must be set before vLLM is imported."""
