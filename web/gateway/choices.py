@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
 
 from web.gateway.errors import GatewayError
 from web.gateway.limits import Counted
@@ -18,14 +17,34 @@ Piece = tuple[int, Delta | Done]
 Turn = asyncio.Task[Delta | Done]
 
 
-async def begun(answers: Sequence[AsyncGenerator[Delta | Done]]) -> AsyncGenerator[Piece]:
-    """The pieces of all answers, once each has said its first; by the answer's index.
+class Begun:
+    """The pieces of answers that have begun, by the answer's index. Closed, it cancels those that
+    have not ended, also where nobody ever read a piece."""
+
+    def __init__(
+        self,
+        answers: Sequence[AsyncGenerator[Delta | Done]],
+        turns: dict[Turn, int],
+        pieces: AsyncGenerator[Piece],
+    ) -> None:
+        self._answers, self._turns, self._pieces = answers, turns, pieces
+
+    def __aiter__(self) -> AsyncGenerator[Piece]:
+        return self._pieces
+
+    async def aclose(self) -> None:
+        await self._pieces.aclose()
+        await _give_up(self._turns, self._answers)
+
+
+async def begun(answers: Sequence[AsyncGenerator[Delta | Done]]) -> Begun:
+    """The pieces of all answers, once each has said its first.
 
     Raises:
         GatewayError, RetryDecision: one of them cannot begin; the others are cancelled.
     """
     if len(answers) == 1:
-        return _alone(await anext(answers[0]), answers[0])
+        return Begun(answers, {}, _alone(await anext(answers[0]), answers[0]))
     turns = {_turn(answer): index for index, answer in enumerate(answers)}
     try:
         await asyncio.wait(turns, return_when=asyncio.FIRST_EXCEPTION)
@@ -35,11 +54,11 @@ async def begun(answers: Sequence[AsyncGenerator[Delta | Done]]) -> AsyncGenerat
     except BaseException:
         await _give_up(turns, answers)
         raise
-    return _together(turns, answers)
+    return Begun(answers, turns, _together(turns, answers))
 
 
 async def events(
-    pieces: AsyncGenerator[Piece], answer: Answer, counted: Counted, *, wants_usage: bool
+    pieces: Begun, answer: Answer, counted: Counted, *, wants_usage: bool
 ) -> AsyncGenerator[bytes]:
     """The server-sent events of a stream."""
     try:
@@ -60,29 +79,25 @@ async def events(
 
 
 async def _alone(first: Delta | Done, rest: AsyncGenerator[Delta | Done]) -> AsyncGenerator[Piece]:
-    async with aclosing(rest):
-        yield 0, first
-        async for message in rest:
-            yield 0, message
+    yield 0, first
+    async for message in rest:
+        yield 0, message
 
 
 async def _together(
     turns: dict[Turn, int], answers: Sequence[AsyncGenerator[Delta | Done]]
 ) -> AsyncGenerator[Piece]:
     """Of each answer one piece is fetched ahead and no more: a slow reader makes runners wait."""
-    try:
-        while turns:
-            done, _ = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
-            for turn in sorted(done, key=turns.__getitem__):
-                index = turns.pop(turn)
-                message = _said(turn)
-                if isinstance(message, Done):
-                    await answers[index].aclose()
-                else:
-                    turns[_turn(answers[index])] = index
-                yield index, message
-    finally:
-        await _give_up(turns, answers)
+    while turns:
+        done, _ = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
+        for turn in sorted(done, key=turns.__getitem__):
+            index = turns.pop(turn)
+            message = _said(turn)
+            if isinstance(message, Done):
+                await answers[index].aclose()
+            else:
+                turns[_turn(answers[index])] = index
+            yield index, message
 
 
 def _turn(answer: AsyncGenerator[Delta | Done]) -> Turn:

@@ -23,6 +23,7 @@ from django.views.decorators.csrf import csrf_exempt
 from governance.models import ApiKey
 from governance.services import consumers
 from governance.vocabulary import KeyScope
+from web.gateway import gate
 from web.gateway.database import in_database
 from web.gateway.errors import GatewayError, invalid, unavailable
 from web.gateway.limits import Counted, Limiter
@@ -52,6 +53,7 @@ class Visit:
             GatewayError: 429, or 400 for more answers than may ever be at once.
         """
         counted = await limiter.count(self.api_key, self.request_id, tokens=tokens, answers=answers)
+        gate.at_end(self.request, counted.leave)
         self.headers.update(counted.headers)
         return counted
 

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from django.http import HttpRequest
+
 from web.gateway.errors import GatewayError
 from web.gateway.pool import RunnerPool
 
@@ -20,13 +22,23 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Lane = Callable[[Scope, Receive, Send], Awaitable[None]]
+Ending = Callable[[], Awaitable[None]]
 
 READY_PATH = "/readyz"
 
+ENDING = "reclaim.ending"
 END_S = 2.0
 """How long answers that were cut short get to say so."""
 
 LOOK_S = 0.05
+
+
+def at_end(request: HttpRequest, ending: Ending) -> None:
+    """Have `ending` called when an answer is over, also one that never began to stream.
+
+    Nobody else hears of that one: its client left before the first of it could be written.
+    """
+    getattr(request, "scope", {}).get(ENDING, []).append(ending)
 
 
 class Gate:
@@ -47,10 +59,13 @@ class Gate:
             await self._lane(scope, receive, send)
             return
         self._open += 1
+        scope[ENDING] = endings = list[Ending]()
         try:
             await self._lane(scope, receive, send)
         finally:
             self._open -= 1
+            for ending in endings:
+                await ending()
 
     def _why_not(self) -> GatewayError | None:
         if self.is_ending:

@@ -62,6 +62,10 @@ class Counted:
         if back or answers:
             await self.limiter.step(self, 0, back, -answers, may_refuse=False)
 
+    async def leave(self) -> None:
+        """Give back the places alone: the client has gone, and what it began was begun."""
+        await self.end(self.tokens)
+
     @asynccontextmanager
     async def until_begun(self) -> AsyncIterator[None]:
         """Give it all back where its answers cannot begin, and their places where nobody waits."""
@@ -70,8 +74,8 @@ class Counted:
         except GatewayError:
             await self.end(0)
             raise
-        except BaseException:  # the client has gone: what it began is not given back
-            await self.end(self.tokens)
+        except BaseException:
+            await self.leave()
             raise
 
 
@@ -97,7 +101,7 @@ class Limiter:
         # More than a whole minute's tokens waits for an empty bucket, not for ever.
         tokens = min(tokens, of[1]) if of[1] else 0
         counted = Counted(self, of, api_key.prefix, request_id, tokens, answers if of[2] else 0)
-        told = await self.step(counted, 1, tokens, counted.answers) if any(of) else None
+        told = await self._counted(counted) if any(of) else None
         if told is None:
             counted.tokens = counted.answers = 0
             return counted
@@ -114,6 +118,18 @@ class Limiter:
                 headers=counted.headers,
             )
         return counted
+
+    async def _counted(self, counted: Counted) -> list[int] | None:
+        """Count; where the client leaves meanwhile, Redis is still heard out and then given back
+        what it counted."""
+        call = asyncio.create_task(self.step(counted, 1, counted.tokens, counted.answers))
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            told = await call
+            if told and not told[0]:
+                await counted.end(0)
+            raise
 
     async def step(
         self, counted: Counted, requests: int, tokens: int, answers: int, *, may_refuse: bool = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,7 +27,7 @@ from governance.policy.decide import decide
 from governance.policy.types import Ask, Denied, Snapshot
 from governance.services import decisions, quotas
 from governance.vocabulary import KeyScope, Why
-from web.gateway import choices, orders, receipts, refusals, stream, wire
+from web.gateway import choices, gate, orders, receipts, refusals, stream, wire
 from web.gateway.database import in_database
 from web.gateway.doors import Visit, endpoint
 from web.gateway.errors import GatewayError, unavailable
@@ -104,6 +104,7 @@ async def _answer(visit: Visit, parse: Callable[[bytes], wire.Asked]) -> HttpRes
     async with counted.until_begun():
         caller = Caller(visit.api_key, path)
         admitted, pieces = await begun(caller, asked, ask, visit.known_epoch())
+        gate.at_end(visit.request, pieces.aclose)
         visit.headers.update(headers(admitted))
         answer = Answer(admitted, asked.is_chat, asked.sampling.top_logprobs is not None)
         if not asked.wants_stream:
@@ -119,9 +120,9 @@ async def _answer(visit: Visit, parse: Callable[[bytes], wire.Asked]) -> HttpRes
 
 async def begun(
     caller: Caller, asked: wire.Asked, ask: Ask, min_policy_epoch: int = 0
-) -> tuple[Admitted, AsyncGenerator[choices.Piece]]:
+) -> tuple[Admitted, choices.Begun]:
     """Decide and wait for the first word of every answer; decide anew once if a runner knows newer
-    policy, or a quota that is used up. The pieces come by the index of their answer.
+    policy, or a quota that is used up.
 
     Raises:
         GatewayError: denied, not on record, or no runner answers.

@@ -97,6 +97,17 @@ async def test_never_more_at_once_than_the_limit_however_many_ask(limiter):
     assert sum(not isinstance(one, GatewayError) for one in told) == 4
 
 
+async def test_who_leaves_while_being_counted_leaves_no_place(limiter):
+    key = a_key(requests=60, tokens=600, answers=1)
+    leaving = asyncio.create_task(limiter.count(key, "gone", tokens=600, answers=1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # by now Redis is being asked, in a thread
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert (await limiter.count(key, "next", tokens=600, answers=1)).answers == 1
+
+
 async def test_without_redis_nobody_is_refused():
     limiter = Limiter("redis://127.0.0.1:1/0", KeyLimits(requests_per_minute=1))
     for number in range(3):

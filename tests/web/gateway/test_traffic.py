@@ -11,12 +11,14 @@ from functools import partial
 import httpx
 import openai
 import pytest
+import redis
 
+from governance.models import ApiKey
 from modelops.contract import Delta, Done, FinishReason, Tally
 from tests.web.gateway.conftest import serving
 from tests.worker.installation import wait_until
 from web import serve
-from web.asgi import application
+from web.asgi import GatewayLane, application
 from web.gateway import port
 
 ASK = {"model": "reclaim", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
@@ -88,6 +90,48 @@ def test_a_port_that_read_ahead_of_its_client_would_be_noticed(site, served, run
     runner.script = endless(written)
     with stalled_client(site, served.dara):
         eventually(lambda: sum(written) > 16_000_000, timeout_s=30)
+
+
+def places_taken(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        return sum(client.zcard(key) for key in client.keys("reclaim:limits:*:a"))
+
+
+@pytest.fixture
+def one_at_once(served):
+    ApiKey.objects.filter(consumer__slug="dara-research").update(answers_at_once=1)
+
+
+def test_who_leaves_before_the_first_word_leaves_no_place(
+    site, served, runner, redis_url, one_at_once
+):
+    runner.script = lambda _: [60.0]
+    with stalled_client(site, served.dara):
+        eventually(lambda: runner.orders and places_taken(redis_url) == 1)
+    eventually(lambda: places_taken(redis_url) == 0)
+
+
+def test_who_left_when_the_first_byte_was_to_be_written_leaves_no_place(
+    site, served, runner, redis_url, one_at_once, monkeypatch
+):
+    """What the server says then comes before the stream is begun, so the stream never ends."""
+    taken = []
+
+    def script(order):
+        taken.append(places_taken(redis_url))
+        while True:
+            yield Delta(order.order_id, PIECE)
+            yield 0.02
+
+    async def closed(*_):
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+    monkeypatch.setattr(GatewayLane, "send_response", closed)
+    runner.script = script
+    with stalled_client(site, served.dara):
+        assert runner.hung_up.wait(10)
+    assert taken == [1]
+    eventually(lambda: places_taken(redis_url) == 0)
 
 
 def test_one_answer_more_than_may_be_open_is_sent_away_before_any_work(
