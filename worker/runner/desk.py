@@ -185,7 +185,8 @@ class Desk:
 
         The engine asked the same when it handed them over. They may have waited since, for the
         event loop or a slow reader, while policy changed; and a licence may have come to its own
-        written end, which changes no policy epoch.
+        written end, which changes no policy epoch. Where the answer outlives what it lost, they
+        leave before this runner acknowledges the new policy epoch, or not at all.
         """
         if not admission.order.allowed:
             return EndCause.NONE
@@ -199,7 +200,11 @@ class Desk:
         ):
             return EndCause.NONE
         kept = self._holder.permits(admission.order, warrant)
-        if not kept.issuperset(admission.order.allowed):
+        if lost := frozenset(ref.name for ref in admission.order.allowed if ref not in kept):
+            is_lasting = lost.issubset(admission.order.recompute_without)
+            may_leave = is_lasting and self._holder.lets_out()
+            if may_leave and self._holder.may_outlive(admission.order, lost):
+                return EndCause.NONE
             return EndCause.CONSENT_WITHDRAWN
         admission.checked_epoch, admission.checked_s = warrant.policy_epoch, now_s
         return EndCause.NONE

@@ -116,6 +116,7 @@ class LeaseHolder:
         self._clock_ns = clock_ns
         self._now = now
         self._held: HeldWarrant | None = None
+        self._before: HeldWarrant | None = None
         self._last: Snapshot | None = None
         self._memory = seen
         self._seen_epoch = seen.epoch if seen is not None else 0
@@ -162,6 +163,13 @@ class LeaseHolder:
             return False
         return may_outlive(decide(warrant.snapshot, ask_of(order.ask), self._now()), lost)
 
+    def lets_out(self) -> bool:
+        """Whether words handed over under the policy epoch before this one may still leave: until
+        this one is acknowledged, and never beyond the deadline they were computed under. Asked
+        under `release`, which the acknowledgement takes as well."""
+        before = self._before
+        return before is not None and self._clock_ns() < before.deadline_ns
+
     # ── renewal ──────────────────────────────────────────────────────────────────────────────────
     def renew_once(self) -> None:
         """R1 to R4, once. Errors of the registry pass through; the lease held so far stays."""
@@ -199,6 +207,8 @@ class LeaseHolder:
             self._withdraw(ref, after.policy_epoch)
             self._to_withdraw.discard(ref)
         if after.policy_epoch != self._acked_epoch:
+            with self.release:
+                self._before = None
             self._registry.ack(after.policy_epoch)
             self._acked_epoch = after.policy_epoch
 
@@ -220,13 +230,15 @@ class LeaseHolder:
             snapshot=snapshot,
         )
         with self.release:
+            if self._held is not None and self._held.policy_epoch != snapshot.policy_epoch:
+                self._before = self._before or self._held
             self._held = held
         self._last = snapshot
         self._seen_epoch = snapshot.policy_epoch
 
     def _drop(self, found: str) -> None:
         with self.release:
-            self._held = None
+            self._held = self._before = None
         self.counters.alarms += 1
         log.critical(
             "expected policy epoch %d or later, %s. Lease dropped: nothing licensed is served from "
@@ -290,7 +302,7 @@ class LeaseHolder:
         self._stopping.set()
         self._rung.set()
         with self.release:
-            self._held = None
+            self._held = self._before = None
 
 
 def live_experts(snapshot: Snapshot) -> frozenset[ExpertRef]:

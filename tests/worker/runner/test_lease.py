@@ -86,6 +86,36 @@ def test_the_engine_withdraws_after_the_swap_and_before_the_acknowledgement(worl
     assert registry.acks == [1, 2]
 
 
+def test_words_of_the_epoch_before_leave_until_the_acknowledgement(world):
+    told = []
+
+    class Looking(FakeRegistry):
+        def ack(self, policy_epoch):
+            told.append(held.lets_out())
+            super().ack(policy_epoch)
+
+    held = holder(world, Looking(world), withdraw=lambda *_: told.append(held.lets_out()))
+    held.renew_once()
+    world.withdraw()
+    held.renew_once()
+    assert told == [False, True, False]
+
+
+def test_words_of_the_epoch_before_never_leave_beyond_its_own_deadline(world):
+    def stuck(*_):
+        raise RuntimeError("stuck")
+
+    held = holder(world, withdraw=stuck)
+    held.renew_once()
+    world.withdraw()
+    for is_in_time in (True, False):
+        with pytest.raises(RuntimeError):
+            held.renew_once()
+        assert held.warrant().policy_epoch == 2
+        assert held.lets_out() is is_in_time
+        world.tick(LEASE_S * 0.99)
+
+
 def test_an_engine_that_cannot_withdraw_is_never_acknowledged_not_even_by_the_next_renewal(world):
     broken = [True]
 

@@ -164,6 +164,38 @@ def test_a_runner_that_does_not_ask_why_an_expert_went_is_caught(computing):
         assert_ends(*computing, GONE, Instrument.INVALIDATE)
 
 
+def why_words_stay(story, one, patch, instrument=Instrument.WITHDRAW):
+    """Whether words on their way when GONE is withdrawn may leave: when the engine is told, and
+    when the runner acknowledges."""
+    holder, server, found, on_their_way = one.runner.holder, one.runner._server, [], []
+
+    def looking(act):
+        def looked(*arguments):
+            if not on_their_way:
+                ((admission, _),) = server._answering.values()
+                on_their_way.append(replace(admission))
+            with holder.release:
+                found.append(server._desk.why_held_back(on_their_way[0]))
+            return act(*arguments)
+
+        return looked
+
+    patch.setattr(holder, "_withdraw", looking(holder._withdraw))
+    patch.setattr(holder._registry, "ack", looking(holder._registry.ack))
+    told(story, one, GONE, instrument)
+    return found
+
+
+def test_words_on_their_way_leave_until_the_runner_acknowledges(computing, monkeypatch):
+    found = why_words_stay(*computing, monkeypatch)
+    assert found == [EndCause.NONE, EndCause.CONSENT_WITHDRAWN]
+
+
+def test_words_on_their_way_stay_where_an_authority_ordered_it(computing, monkeypatch):
+    found = why_words_stay(*computing, monkeypatch, Instrument.INVALIDATE)
+    assert found == [EndCause.CONSENT_WITHDRAWN] * 2
+
+
 @pytest.fixture
 def dara(computing, monkeypatch):
     """Dara's client at the real gateway before that runner."""
