@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Self
 
 from web.gateway.errors import GatewayError
 from web.gateway.limits import Counted
@@ -29,8 +30,11 @@ class Begun:
     ) -> None:
         self._answers, self._turns, self._pieces = answers, turns, pieces
 
-    def __aiter__(self) -> AsyncGenerator[Piece]:
-        return self._pieces
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        return await anext(self._pieces)
 
     async def aclose(self) -> None:
         await self._pieces.aclose()
