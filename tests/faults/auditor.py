@@ -37,12 +37,13 @@ SELECT incarnation, runner, gw_seq, closed_at,
 FROM governance_runnerlease lease
 """
 _USAGE = """
-SELECT u.order_id::text, u.allowed, u.policy_epoch, u.finish_reason, u.completion_tokens,
-       u.closed_at, lease.closed_at AS incarnation_closed_at,
+SELECT u.order_id::text, u.allowed, u.recomputed_without, u.policy_epoch, u.finish_reason,
+       u.completion_tokens, u.closed_at, lease.closed_at AS incarnation_closed_at,
        extract(epoch FROM u.closed_at)::float AS ended_at
 FROM governance_usagerecord u
 JOIN governance_runnerlease lease ON lease.incarnation = u.incarnation_id
 """
+WELL = ("stop", "length", "recomputed")
 LOST, LATE = "lost", "words left after it was effective"
 
 
@@ -151,9 +152,9 @@ def _wrong_ends(
     for row in usage:
         if row["closed_at"] is None and row["incarnation_closed_at"] is None:
             yield f"order {row['order_id']}: neither its row nor its incarnation was closed"
-        if row["closed_at"] is None or row["finish_reason"] not in ("stop", "length"):
+        if row["closed_at"] is None or row["finish_reason"] not in WELL:
             continue
-        for expert in row["allowed"]:
+        for expert in set(row["allowed"]) - set(row["recomputed_without"]):
             epoch, effective_at = fences.get(expert, (0, None))
             is_older = effective_at is not None and row["policy_epoch"] < epoch
             if is_older and row["ended_at"] > effective_at:
