@@ -43,6 +43,14 @@ def withdrawn(order):
                EndCause.CONSENT_WITHDRAWN, "code")  # fmt: skip
 
 
+def outlived(order):
+    yield Delta(order.order_id, "Up to here, ", (7,), routing=({"code": 1.0},))
+    yield Delta(order.order_id, "", recomputed_without=("code",))
+    yield Delta(order.order_id, "and on.", (8,), routing=({"languages": 1.0},))
+    yield Done(order.order_id, FinishReason.STOP, Tally(5, 2, {"public": 2}, {"public": 1.0}),
+               order.policy_epoch + 1)  # fmt: skip
+
+
 def endless(order):
     while True:
         yield Delta(order.order_id, "on ", (7,), routing=({"code": 1.0},))
@@ -127,6 +135,22 @@ def test_a_withdrawal_in_mid_answer_is_said_as_what_it_is(site, runner):
     expect(page.get_by_text("Consent for code was withdrawn in the middle")).to_have_count(2)
     expect(page.locator(".answer-text")).to_have_text("Up to here")
     expect(page.get_by_role("log")).to_contain_text("Consent for code was withdrawn")
+
+
+def test_an_answer_that_outlives_an_expert_is_marked_where_it_was_computed_again(site, runner):
+    runner.script = outlived
+    page = site.page_of("edda")
+    page.goto("/playground/")
+    ask(page)
+    mark = page.locator(".notice", has_text="Goes on without an expert")
+    expect(mark).to_have_count(1)
+    expect(mark).to_contain_text("code was withdrawn")
+    assert mark.get_attribute("data-tone") == "waiting"
+    expect(page.get_by_text("Ended by itself", exact=True)).to_be_visible()
+    expect(page.locator(".answer-text")).to_have_text("Up to here, and on.")
+    expect(page.get_by_role("log")).to_contain_text("Up to here, code was withdrawn.")
+    before, after = page.locator(".token").all()
+    assert looks(before) != looks(after)
 
 
 def test_it_can_be_stopped_and_the_runner_hears_of_it(site, runner):

@@ -182,7 +182,9 @@ class Answer {
   }
 
   goOn(gone) {
-    this.notice("waiting", "Goes on without an expert", `${gone.join(", ")} was withdrawn. Its licence lets the answer go on, computed again without it; what stands already had it.`);
+    const sentence = `${gone.join(", ")} was withdrawn. Its licence lets the answer go on, computed again without it; what stands already had it.`;
+    this.notice("waiting", "Goes on without an expert", sentence);
+    this.say(` ${this.isAlone ? "" : `${this.find(".answer-title").textContent}: `}${sentence}`, true);
   }
 
   add(text) {
