@@ -27,6 +27,7 @@ from governance.models.enforcement import (
     ExpertFence,
     PolicySnapshot,
     RunnerLease,
+    WholeHistory,
     Withdrawal,
 )
 from governance.models.experts import (
@@ -129,5 +130,6 @@ __all__ = [
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "WholeHistory",
     "Withdrawal",
 ]

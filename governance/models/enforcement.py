@@ -36,6 +36,22 @@ class PolicySnapshot(models.Model):
         return f"policy epoch {self.policy_epoch}"
 
 
+class WholeHistory(models.Model):
+    """A history of the server in which the longest lease there may be has passed. Append-only.
+
+    Whatever leases an earlier one had granted have run out: those in force have their rows here.
+    """
+
+    history = models.CharField(max_length=40, primary_key=True)
+    noted_at = instant()
+
+    class Meta:
+        triggers = append_only("whole_history")
+
+    def __str__(self) -> str:
+        return self.history
+
+
 class RunnerLease(models.Model):
     """One life of one runner. `applied_epoch` is what it has swapped in, never what it fetched."""
 

@@ -25,7 +25,7 @@ from django.db.models import DurationField, ExpressionWrapper, F, Max, QuerySet,
 from psycopg import errors as postgres
 
 from governance.errors import LeaseRefused, StalePolicy
-from governance.models import Build, PolicySnapshot, RunnerLease
+from governance.models import Build, PolicySnapshot, RunnerLease, WholeHistory
 from governance.services import locks
 
 CLOCK_MARGIN = 0.01
@@ -165,6 +165,16 @@ def history() -> str:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {HISTORY}")
         return str(cursor.fetchone()[0])
+
+
+def note_whole(history: str, *, waited_s: float, at: datetime) -> None:
+    """Note that the lease rows of this history are whole, once the longest lease has run out.
+
+    Args:
+        waited_s: by the caller's own monotonic clock since it first saw the server in it.
+    """
+    if waited_s >= LONGEST_LEASE_S * (1 + CLOCK_MARGIN):
+        WholeHistory.objects.get_or_create(history=history, defaults={"noted_at": at})
 
 
 def report(

@@ -18,6 +18,7 @@ from governance.models import (
     ExpertRevision,
     PolicySnapshot,
     RunnerLease,
+    WholeHistory,
     Withdrawal,
 )
 from governance.services import locks, suppression
@@ -57,7 +58,8 @@ def try_settle(withdrawal: Withdrawal, *, waited_s: float, at: datetime) -> bool
     waited one lease length and the clock margin since it saw the commit. Settled once, it stays.
 
     A server that failed over or was restored may have lost the row of a lease it had granted, so
-    the first withdrawal in a history counts no acknowledgements: it waits.
+    acknowledgements count only in a history in which such a lease has run out; until then the
+    first withdrawal waits.
 
     Args:
         waited_s: by the caller's own monotonic clock since it first saw the committed row in the
@@ -84,8 +86,11 @@ def try_settle(withdrawal: Withdrawal, *, waited_s: float, at: datetime) -> bool
 def _rows_are_whole(history: str) -> bool:
     """Whether the lease rows tell of every lease in force: there was never another history, or a
     whole lease was waited for in this one. Policy tells, since no lease is older than the first."""
-    is_only_one = not PolicySnapshot.objects.exclude(history=history).exists()
-    return is_only_one or Withdrawal.objects.filter(history=history).exists()
+    return (
+        not PolicySnapshot.objects.exclude(history=history).exists()
+        or Withdrawal.objects.filter(history=history).exists()
+        or WholeHistory.objects.filter(history=history).exists()
+    )
 
 
 def _settle(withdrawal: Withdrawal, waited_s: float, at: datetime) -> None:

@@ -29,6 +29,7 @@ from governance.models import (
     StatementRemark,
     Suppression,
     SuppressionLift,
+    WholeHistory,
 )
 from governance.services import approvals, documents
 from tests import factories
@@ -66,6 +67,7 @@ PROMISED = {
     "Statement",
     "StatementRemark",
     "WebhookAttempt",
+    "WholeHistory",
 }
 """Tables that hold evidence; taking one off this list takes a decision record in docs."""
 
@@ -193,6 +195,7 @@ ROWS = {
         seq=0, body=b"{}", leaf_hash=b"0" * 32, staged_at=NOW, sealed_at=NOW
     ),
     "PolicySnapshot": lambda: factories.snapshot(1),
+    "WholeHistory": lambda: WholeHistory.objects.create(history="7393/00000001"),
     "Statement": statement,
     "StatementRemark": lambda: StatementRemark.objects.create(
         statement=statement(), kind="disputed", text="t", written_by=factories.account()

@@ -12,7 +12,9 @@
  *
  * Failover: at any instant, once, a standby takes over that has any prefix of what was committed.
  * A withdrawal is confirmed to its owner only once the standby has it; renewals and
- * acknowledgements are not waited for, so lease rows may be lost. The old primary is gone.
+ * acknowledgements are not waited for, so lease rows may be lost. The old primary is gone. The
+ * coordinator counts acknowledgements again once it has seen the new history for a whole wait, in
+ * whatever it was doing: a withdrawal's wait and upkeep's are the same clock here (`acks_off`).
  */
 #define LEASE 3
 #ifdef NO_MARGIN

@@ -43,6 +43,8 @@ class Silence:
 
 
 _silences: dict[str, Silence] = {}
+_histories: dict[str, float] = {}
+"""When on our own monotonic clock we first saw the server in each history."""
 
 
 @app.task(name="reclaim.seal_log")
@@ -54,8 +56,14 @@ def seal_log() -> int:
 
 @app.task(name="reclaim.reap_leases")
 def reap_leases() -> list[str]:
-    """Close incarnations that stopped renewing, the usage rows they left open, their slices."""
+    """Close incarnations that stopped renewing, the usage rows they left open, their slices.
+
+    And note where a failover is so long ago that no lease can be in force whose row it lost.
+    """
     now_s = time.monotonic()
+    history = leases.history()
+    seen_s = now_s - _histories.setdefault(history, now_s)
+    leases.note_whole(history, waited_s=seen_s, at=timezone.now())
     closed = [
         str(lease.incarnation)
         for lease in RunnerLease.objects.filter(closed_at=None)

@@ -236,6 +236,19 @@ def test_the_first_withdrawal_after_a_failover_counts_no_acknowledgements():
     assert second.quiesced_by == "acks"
 
 
+def test_long_after_a_failover_the_first_withdrawal_is_acknowledged_as_ever():
+    factories.snapshot(1, history="7393/00000001")
+    history, withdrawal = leases.history(), withdrawn(2)
+    longest_s = leases.LONGEST_LEASE_S * (1 + leases.CLOCK_MARGIN)
+    leases.note_whole("7393/00000001", waited_s=longest_s, at=NOW)
+    leases.note_whole(history, waited_s=longest_s - 0.1, at=NOW)
+    assert not settle(withdrawal, waited_s=0)
+    for _ in range(2):
+        leases.note_whole(history, waited_s=longest_s, at=NOW)
+    assert settle(withdrawal, waited_s=0)
+    assert withdrawal.quiesced_by == "acks"
+
+
 def test_settled_once_it_stays_as_it_was():
     withdrawal = withdrawn()
     settle(withdrawal, at=after(1))

@@ -7,8 +7,16 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from governance.models import Duty, LogLeaf, Quota, RunnerLease, Statement, UsageRecord
-from governance.services import effects, licences, quotas, snapshots
+from governance.models import (
+    Duty,
+    LogLeaf,
+    Quota,
+    RunnerLease,
+    Statement,
+    UsageRecord,
+    WholeHistory,
+)
+from governance.services import effects, leases, licences, quotas, snapshots
 from tests import factories
 from worker.tasks import upkeep
 
@@ -16,6 +24,7 @@ from worker.tasks import upkeep
 @pytest.fixture(autouse=True)
 def no_memories(monkeypatch):
     monkeypatch.setattr(upkeep, "_silences", {})
+    monkeypatch.setattr(upkeep, "_histories", {})
 
 
 class Clock:
@@ -56,6 +65,16 @@ def test_a_wall_clock_that_jumps_ahead_closes_nobody(db, clock):
     factories.lease(lease_s=10, renewed_at=timezone.now() - timedelta(days=400))
     assert upkeep.reap_leases.run() == []
     assert upkeep.reap_leases.run() == []
+
+
+def test_a_history_is_whole_once_it_was_seen_for_the_longest_lease(db, clock, monkeypatch):
+    for history, waits in (("7393/1", (0, 200, 100)), ("7393/2", (0, 304))):
+        monkeypatch.setattr(leases, "history", lambda history=history: history)
+        for wait_s in waits:
+            assert not WholeHistory.objects.filter(history=history).exists()
+            clock.now_s += wait_s
+            upkeep.reap_leases.run()
+    assert [one.history for one in WholeHistory.objects.all()] == ["7393/2"]
 
 
 def test_rows_a_dead_runner_left_open_are_closed_as_lost(db, clock):
