@@ -161,7 +161,8 @@ class LeaseHolder:
         warrant = self.warrant()
         if warrant is None:
             return False
-        return may_outlive(decide(warrant.snapshot, ask_of(order.ask), self._now()), lost)
+        policy = warrant.snapshot.over(order.build_digest)
+        return may_outlive(decide(policy, ask_of(order.ask), self._now()), lost)
 
     def lets_out(self) -> bool:
         """Whether words handed over under the policy epoch before this one may still leave: until

@@ -1,6 +1,7 @@
 """The lease: what it lets out and when, and that each plausible shortcut lets out too much."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -376,3 +377,22 @@ def test_whatever_happens_wherever_nothing_leaves_late(data):
             assert now.policy_epoch >= seen.policy_epoch
         if now is not None:
             assert now.deadline_ns <= world.clock_ns() + LEASE_S * 1e9
+
+
+def test_an_answer_on_a_former_build_is_asked_about_as_policy_speaks_of_that_build(world):
+    former = replace(snapshot(2, without={"code"}), build_digest="f" * 64)
+
+    class Replaced(FakeRegistry):
+        def renew(self, applied_epoch):
+            super().renew(applied_epoch)
+            return Answer(2, replace(snapshot(2, text=" again"), former=(former,)).to_body())
+
+    held = holder(world, Replaced(world))
+    held.renew_once()
+    before, now = order(build_digest="f" * 64), order()
+    kept = [held.permits(one, held.warrant()) for one in (before, now)]
+    assert kept == [{ref("languages")}, set()]
+    assert held.may_outlive(before, frozenset({"code"}))
+    assert not held.may_outlive(now, frozenset({"code"}))
+    assert ref("languages") in held.warrant().live
+    assert ref("code") not in held.warrant().live
