@@ -1,7 +1,7 @@
 """FlexOlmo for vLLM: the stock transformers layers, with a router that obeys the rights table.
 
-vLLM itself has no FlexOlmo of its own (it left with 0.3x releases of 2026; see docs/vllm.md) and
-runs transformers' classes on its own attention, products and fused experts. Imports vLLM.
+vLLM 0.32 has no FlexOlmo class and runs transformers' on its own attention, products and fused
+experts. Imports vLLM.
 """
 
 from __future__ import annotations
