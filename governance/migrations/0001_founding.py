@@ -24,9 +24,10 @@ import uuid
 from django.conf import settings
 from django.contrib.postgres.operations import BtreeGistExtension
 from django.db import migrations, models
+from governance.migrations._founding import FoundingMigration
 
 
-class Migration(migrations.Migration):
+class Migration(FoundingMigration):
 
     initial = True
 
