@@ -151,8 +151,8 @@ def put_on_licence(
     scope.check()
     demand.check(instrument)
     with policy_act():
-        found = Licence.objects.select_for_update(of=("self",)).select_related("corpus")
-        row = found.get(pk=licence.pk)
+        locked = Licence.objects.select_for_update(of=("self",)).select_related("corpus")
+        row = locked.get(pk=licence.pk)
         held = check_may(instrument, by, row.corpus.owner_id, is_licence=True)
         if row.state != LicenceState.APPROVED:
             raise UnlawfulMove(
@@ -161,14 +161,13 @@ def put_on_licence(
         standing = _standing(row, instrument, scope, at, is_owners=Capacity.OWNER in held)
         if standing is not None:
             return standing
+        said = {"reason": reason, **demand.as_columns(), **scope.as_columns()}
         ending = Ending.objects.create(
             instrument=instrument,
             licence=row,
-            reason=reason,
             ended_by=by,
             recorded_at=at,
-            **demand.as_columns(),
-            **scope.as_columns(),
+            **said,
             **_clocks(row, instrument, scope, at),
         )
         if instrument != Instrument.SUSPEND and scope.is_everything:
@@ -184,9 +183,7 @@ def put_on_licence(
                 "instrument": instrument.value,
                 "effective_at": ending.effective_at,
                 "wind_down_until": ending.wind_down_until,
-                "reason": reason,
-                **demand.as_columns(),
-                **scope.as_columns(),
+                **said,
             },
         )
         snapshots.publish(reason=f"licence {row.reference}: {instrument.label.lower()}", at=at)
