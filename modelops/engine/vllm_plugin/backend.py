@@ -118,8 +118,11 @@ class VllmBackend:
         return ref, read_expert(self._store, self._anchor_digest, self._config, ref)
 
     def attach(self, prepared: Any) -> None:
-        """Raises:
-        EngineError: every slot is taken."""
+        """Write it into a free slot.
+
+        Raises:
+            EngineError: every slot is taken.
+        """
         ref, (rows, parts) = prepared
         if ref in self.refs():
             return
