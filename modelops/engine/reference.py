@@ -20,6 +20,7 @@ from modelops.engine.routing import RowUse, StepDesk
 from modelops.engine.runner_step import Forward, Outcome, governed_model
 from modelops.engine.scheduler import Scheduler, StepPlan
 from modelops.engine.sequence import Sequence
+from modelops.errors import EngineError
 from modelops.model import flexolmo
 
 
@@ -33,6 +34,7 @@ class ReferenceBackend:
 
     Raises:
         MissingArtefact, ManifestMismatch: the store lacks the anchor, or it is damaged.
+        EngineError: this machine has no such device.
     """
 
     most_places: int | None = None
@@ -54,6 +56,11 @@ class ReferenceBackend:
         torch.set_num_threads(threads)
         self._device = torch.device(device)
         is_cpu = self._device.type == "cpu"
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise EngineError(
+                "expected a CUDA device, found none that this torch can use; compute on the CPU "
+                "(RECLAIM_DEVICE=cpu), or install the GPU build and its driver"
+            )
         layout = layout or (best_layout() if is_cpu else Layout.POOLED)
         config = flexolmo.load_config(store, anchor_digest)
         most = int(config.max_position_embeddings)

@@ -344,3 +344,20 @@ def test_the_router_has_room_for_fifteen_licensed_experts(tiny):
         bank.attach(replace(prepared, ref=ExpertRef(f"e{n}", prepared.ref.digest)))
     with pytest.raises(EngineError, match="at most 15"):
         rig.engine.load(rig.refs["alder-notes"])
+
+
+def test_more_experts_a_token_than_the_backend_has_places_for_are_refused(rig, monkeypatch):
+    monkeypatch.setattr(rig.engine._intake, "_most_places", 2)
+    fits = rig.ask(EXPERT_NAMES[:1], top_k=3)  # clamped: the expert and the public one
+    wide = rig.ask(EXPERT_NAMES[:2], top_k=3)
+    rig.run()
+    assert rig.last(fits).finish_reason is FinishReason.LENGTH
+    refused = rig.last(wide)
+    assert (refused.reason, refused.retry) == (RefusalReason.UNKNOWN_BUILD, True)
+    assert "at most 2" in refused.detail
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has an accelerator")
+def test_a_gpu_that_is_not_there_is_said_so(tiny):
+    with pytest.raises(EngineError, match="RECLAIM_DEVICE=cpu"):
+        make_rig(tiny, device="cuda")
